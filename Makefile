@@ -1,0 +1,51 @@
+# `make demo` and `make test` create .venv and install everything by themselves; `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+DEMO := outputs/demo
+# FAST=1 shortens the demo to a smoke run: the same five steps on a few faces.
+FAST ?=
+
+.PHONY: help install demo test test-slow lint types format clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/installed  ## create .venv and install the package with what the demo and the tests need
+
+$(VENV)/installed: setup.cfg constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "facegpt needs Python 3.10 or newer: make PYTHON=/path/to/python3")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt torch setuptools wheel numpy
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation deepspeed
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[fast,dev]'
+	touch $@
+
+demo: install  ## the main job end to end into outputs/demo (about 10 minutes; FAST=1: a smoke run)
+	FAST=$(FAST) scripts/demo.sh $(DEMO)
+
+test: install  ## the tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests
+
+test-slow: install  ## the slow checks
+	$(BIN)/python -m pytest -m slow tests
+
+lint: install  ## ruff: lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## mypy
+	$(BIN)/mypy
+
+format: install  ## ruff: fix and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv and outputs
+	rm -rf $(VENV) outputs

@@ -1,0 +1,302 @@
+"""Pretrain the tiny LLaVA, the stand-in for llava-1.5-7b-hf: `python scripts/pretrain_tiny_llava.py out=DIR`.
+
+1. Render faces of the built-in head and read their facts (`facegpt/data/tiny_language.py`).
+2. Vision tower: regress the facts from the patch features through a throw-away probe. It plays the part of CLIP's
+   pretraining; the tower is frozen from here on.
+3. Projector and language model: conversations about the faces, and plain text about situations and feelings.
+4. Measure on held-out faces and held-out situations; save weights (bfloat16) and figures.
+
+Every step is seeded and cached under `work`, so an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+from facegpt.config import parse_config
+from facegpt.data.conversation import encode_conversation, encode_prompt
+from facegpt.data.synthetic import compose, sample_parameters
+from facegpt.data.tiny_language import (
+    GRID, Facts, plain_conversation, questions_about, read_facts, to_messages,
+)  # fmt: skip
+from facegpt.data.tiny_situations import situations
+from facegpt.files import atomic_path, write_json
+from facegpt.head.model import HeadModel
+from facegpt.head.parameters import FaceParameters
+from facegpt.model.backbone import resolve_dtype
+from facegpt.model.tiny import TinySize, build_tiny_llava, save_tiny_llava
+from facegpt.render.renderer import render
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+
+
+@dataclass
+class Settings:
+    out: str = "facegpt/assets/tiny_llava"
+    work: str = "outputs/pretrain"
+    seed: int = 0
+    faces: int = 16384
+    held_out: int = 512
+    vision_steps: int = 4000
+    vision_batch: int = 48
+    vision_lr: float = 1e-3
+    language_steps: int = 6000
+    language_batch: int = 24
+    language_lr: float = 1.5e-3
+    plain_share: float = 0.2  # of the conversations have no image
+    threads: int = 2
+
+
+def main(settings: Settings) -> None:
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    work = Path(settings.work)
+    work.mkdir(parents=True, exist_ok=True)
+    head = HeadModel.builtin()
+    images, facts = make_faces(head, settings, work)
+    model, processor = make_model(facts, settings)
+    features = pretrain_vision(model, images, facts, settings, work)
+    pretrain_language(model, processor, features, facts, settings, work)
+    figures = measure(model, processor, features, facts, settings)
+    save_tiny_llava(model, processor, Path(settings.out))
+    write_json({"settings": asdict(settings), "head_id": head.id, **figures}, Path(settings.out) / "pretraining.json")
+    print(json.dumps(figures, indent=2))
+
+
+def make_faces(head: HeadModel, settings: Settings, work: Path) -> tuple[np.ndarray, list[Facts]]:
+    """uint8 images (n,3,112,112) and their facts; the last `held_out` are never trained on."""
+    size = TinySize().image
+    path = work / f"faces-{head.id}-{settings.seed}-{settings.faces}.npz"
+    if not path.exists():
+        generator = torch.Generator().manual_seed(settings.seed)
+        images, vectors = [], []
+        for _ in tqdm(range(settings.faces // 32), desc="render faces", disable=None):
+            parameters = sample_parameters(head, 32, generator)
+            with torch.no_grad():
+                image = compose(render(head, parameters, 2 * size), generator)
+            images.append((F.avg_pool2d(image, 2).clamp(0, 1) * 255).round().byte().numpy())
+            vectors.append(parameters.to_vector().numpy())
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, images=np.concatenate(images), vectors=np.concatenate(vectors))
+    stored = np.load(path)
+    parameters = FaceParameters.from_vector(torch.from_numpy(stored["vectors"]), head.layout)
+    facts = [f for start in range(0, len(parameters), 256) for f in read_facts(head, parameters[start : start + 256])]
+    return stored["images"], facts
+
+
+def make_model(facts: list[Facts], settings: Settings) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    rng = random.Random(settings.seed)
+    texts = []
+    for f in facts[:2000]:
+        texts += [text for pair in questions_about(f, rng, 12) + plain_conversation(rng) for text in pair]
+    size = TinySize(hidden=160, heads=5, mlp=400)
+    return build_tiny_llava(texts, size, settings.seed)
+
+
+def normalise(images: np.ndarray) -> Tensor:
+    """uint8 (n,3,h,w) -> CLIP's pixel values."""
+    pixels = torch.from_numpy(images).float().div_(255)
+    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+def fact_vector(f: Facts) -> list[float]:
+    """All facts as numbers of about unit size, for the vision probe."""
+    points = [(value - GRID / 2) / (GRID / 4) for point in f.points.values() for value in point]
+    angles = [f.yaw / 20, f.pitch / 10, f.roll / 10, f.jaw / 8]
+    colours = list(f.colours.values())[:12]
+    rest = [(f.size - 1) * 10, 2 * f.lids, *[2 * v for v in f.light], 4 * f.warmth]
+    return [*points, *angles, *rest, *[2 * v for v in f.movements.values()], *f.shape.values(), *colours]
+
+
+class Probe(nn.Module):
+    """Queries that read facts from patch features by attention; thrown away after the vision stage."""
+
+    def __init__(self, hidden: int, facts: int, queries: int = 24):
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(queries, hidden) * 0.02)
+        self.norm = nn.LayerNorm(hidden)
+        self.attention = nn.MultiheadAttention(hidden, 6, batch_first=True)
+        self.out = nn.Linear(queries * hidden, facts)
+
+    def forward(self, features: Tensor) -> Tensor:  # (B, P, H) -> (B, facts)
+        features = self.norm(features)
+        queries = self.queries.expand(len(features), -1, -1)
+        return self.out(self.attention(queries, features, features, need_weights=False)[0].flatten(1))
+
+
+def patch_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
+    return model.model.vision_tower(pixels).last_hidden_state[:, 1:]
+
+
+def pretrain_vision(
+    model: LlavaForConditionalGeneration, images: np.ndarray, facts: list[Facts], settings: Settings, work: Path
+) -> Tensor:
+    """Train the tower through the probe; returns the frozen tower's patch features of all images, float16."""
+    tower = model.model.vision_tower
+    targets = torch.tensor([fact_vector(f) for f in facts])
+    path, train = work / "vision.pt", len(images) - settings.held_out
+    if path.exists():
+        tower.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        probe = Probe(tower.config.hidden_size, targets.shape[1])
+        parameters = [*(p for p in tower.parameters() if p.requires_grad), *probe.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=settings.vision_lr, weight_decay=0.01)
+        generator = torch.Generator().manual_seed(settings.seed)
+        bar = tqdm(range(settings.vision_steps), desc="vision", disable=None)
+        for step in bar:
+            rows = torch.randint(train, (settings.vision_batch,), generator=generator)
+            with autocast():
+                predicted = probe(patch_features(model, normalise(images[rows.numpy()])))
+            loss = F.smooth_l1_loss(predicted.float(), targets[rows])
+            update(optimizer, loss, parameters, settings.vision_lr, step, settings.vision_steps)
+            if step % 100 == 0:
+                with torch.no_grad():
+                    held = probe(patch_features(model, normalise(images[train : train + 256]))).float()
+                error = (held - targets[train : train + 256]).square().mean(0) / targets.var(0).clamp_min(1e-6)
+                points = error[: 2 * 23].mean().item()
+                bar.write(f"step {step} loss {loss.item():.4f} held-out unexplained: points {points:.3f} "
+                          f"angles {error[46:50].mean().item():.3f} rest {error[50:].mean().item():.3f}")  # fmt: skip
+        with atomic_path(path) as temporary:
+            torch.save(tower.state_dict(), temporary)
+    tower.requires_grad_(False)
+    features = []
+    with torch.no_grad(), autocast():
+        for start in tqdm(range(0, len(images), 128), desc="features", disable=None):
+            features.append(patch_features(model, normalise(images[start : start + 128])).half())
+    return torch.cat(features)
+
+
+def pretrain_language(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, features: Tensor, facts: list[Facts],
+    settings: Settings, work: Path,
+) -> None:  # fmt: skip
+    """Train projector and language model on conversations; the tower's features are given."""
+    path, train = work / "language.pt", len(facts) - settings.held_out
+    language = nn.ModuleList([model.model.multi_modal_projector, model.model.language_model, model.lm_head])
+    if path.exists():
+        language.load_state_dict(torch.load(path, weights_only=True))
+        return
+    parameters = list(language.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=settings.language_lr, betas=(0.9, 0.98), weight_decay=0.01)
+    rng = random.Random(settings.seed)
+    tokenizer, image_tokens = processor.tokenizer, features.shape[1]
+    bar = tqdm(range(settings.language_steps), desc="language", disable=None)
+    for step in bar:
+        rows, encoded = [], []
+        for _ in range(settings.language_batch):
+            if rng.random() < settings.plain_share:
+                pairs, row = plain_conversation(rng), None
+            else:
+                row = rng.randrange(train)
+                pairs = questions_about(facts[row], rng, 6)
+            rows.append(row)
+            encoded.append(encode_conversation(to_messages(pairs, row is not None), tokenizer, image_tokens))
+        width = max(len(e.input_ids) for e in encoded)
+        ids = torch.tensor([e.input_ids + [tokenizer.pad_token_id] * (width - len(e.input_ids)) for e in encoded])
+        labels = torch.tensor([e.label_mask + [False] * (width - len(e.label_mask)) for e in encoded])
+        with autocast():
+            hidden = language_states(model, ids, ids != tokenizer.pad_token_id, features[[r for r in rows if r is not None]])
+            logits = model.lm_head(hidden[:, :-1][labels[:, 1:]])
+        loss = F.cross_entropy(logits.float(), ids[:, 1:][labels[:, 1:]])
+        update(optimizer, loss, parameters, settings.language_lr, step, settings.language_steps)
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+        if step % 500 == 0:
+            bar.write(f"step {step} text loss {loss.item():.3f}")
+    with atomic_path(path) as temporary:
+        torch.save(language.state_dict(), temporary)
+
+
+def language_states(model: LlavaForConditionalGeneration, ids: Tensor, mask: Tensor, features: Tensor) -> Tensor:
+    """Last hidden states (N,T,H) of ids (N,T) whose image tokens take the projected features in order."""
+    embeddings = model.get_input_embeddings()(ids)
+    projected = model.model.multi_modal_projector(features.to(embeddings.dtype))
+    where = (ids == model.config.image_token_index).unsqueeze(-1).expand_as(embeddings)
+    embeddings = embeddings.masked_scatter(where, projected.to(embeddings.dtype))
+    return model.model.language_model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+
+
+@torch.no_grad()
+def measure(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, features: Tensor, facts: list[Facts],
+    settings: Settings,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Exact-match accuracy of greedy answers on held-out faces and situations, point error in grid cells."""
+    rng = random.Random(settings.seed + 1)
+    model.eval()
+    scores: dict[str, list[float]] = defaultdict(list)
+    cells: list[float] = []
+    for row in tqdm(range(len(facts) - settings.held_out, len(facts)), desc="measure", disable=None):
+        for question, truth in questions_about(facts[row], rng, 4):
+            answer = ask(model, processor, question, features[row : row + 1])
+            if question.startswith("Where is") and truth.startswith("At "):
+                numbers = [int(w) for w in answer.strip(".").split() if w.isdigit()]
+                wanted = [int(w) for w in truth.strip(".").split() if w.isdigit()]
+                if len(numbers) == 2:
+                    cells.append(math.dist(numbers, wanted))
+                scores["points within 2 cells"].append(len(numbers) == 2 and cells[-1] <= 2)
+            else:
+                scores[question].append(answer == truth)
+    for name, event in situations(held_out=True):
+        for subject in ("She", "He"):
+            answer = ask(model, processor, f"{subject} {event}. How does this person feel?", None)
+            scores["feeling of held-out situations"].append(f"feels {name}." in answer)
+    figures = {name: {"accuracy": float(np.mean(values)), "n": len(values)} for name, values in sorted(scores.items())}
+    return {**figures, "point error in cells": {"median": float(np.median(cells)), "n": len(cells)}}
+
+
+def ask(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, question: str, features: Tensor | None
+) -> str:
+    """The greedy answer to one question, with the features of an image or none."""
+    image_tokens = 0 if features is None else features.shape[1]
+    messages = to_messages([(question, "")], features is not None)[:1]
+    ids = encode_prompt(messages, processor.tokenizer, image_tokens)
+    start = len(ids)
+    empty = torch.zeros(0, 1, 1)
+    while len(ids) - start < 80:
+        tokens = torch.tensor([ids])
+        given = features if features is not None else empty.expand(0, 1, model.config.vision_config.hidden_size)
+        state = language_states(model, tokens, torch.ones_like(tokens), given)[0, -1]
+        ids.append(int(model.lm_head(state).argmax()))
+        if ids[-1] == processor.tokenizer.eos_token_id:
+            break
+    return processor.tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
+
+
+def autocast() -> torch.autocast:
+    dtype = resolve_dtype("auto", "cpu")
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def update(
+    optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], lr: float, step: int, steps: int
+) -> None:
+    """One clipped AdamW step under linear warm-up and cosine decay."""
+    scale = min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    for group in optimizer.param_groups:
+        group["lr"] = lr * max(scale, 0.02)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+
+
+if __name__ == "__main__":
+    started = time.time()
+    main(parse_config(Settings, sys.argv[1:], __doc__))
+    print(f"done in {(time.time() - started) / 60:.1f} minutes")
