@@ -1,0 +1,1 @@
+"""The head room: face parameters, head model, head files, built-in head."""

@@ -1,0 +1,242 @@
+"""The head model: face parameters -> vertices, landmarks and albedo.
+
+Shape legend: B faces, V vertices, F triangles, J joints, S shape, E expression, A albedo components.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facegpt.head.format import CONTOUR, HeadData, head_id, load_head_data
+from facegpt.head.landmarks import contour_points, surface_points
+from facegpt.head.lbs import joint_transforms, rotation_matrices, skin
+from facegpt.head.mesh import Mesh
+from facegpt.head.parameters import FaceParameters, ParameterLayout
+
+ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
+PLAIN_SKIN = (0.76, 0.60, 0.52)  # colour of a head without texture
+FRAMING_FILL = 0.6  # share of the crop's height that the mean's landmarks span
+NOT_SKIN = ("eyes", "left_eyeball", "right_eyeball", "mouth_interior")
+
+
+@dataclass
+class HeadOutput:
+    """World positions in metres: vertices (B,V,3), landmarks (B,68,3), joints (B,J,3).
+
+    landmarks is (B,0,3) for a head file without landmark embedding.
+    """
+
+    vertices: Tensor
+    landmarks: Tensor
+    joints: Tensor
+
+
+class HeadModel(nn.Module):
+    """A parametric head after FLAME (Li et al. 2017): blend shapes, pose correctives and linear blend skinning.
+
+    All tensors are buffers outside the state dict, float32 (`.double()` works), so a checkpoint never holds
+    head data. `layout` has the head's sizes; `id` identifies its arrays; `framing` is the camera
+    (scale, tx, ty) that centres the mean's landmarks and lets them span 60 % of a square crop's height;
+    `skin_triangles` (F,) marks the triangles of the face's skin.
+    """
+
+    def __init__(self, data: HeadData) -> None:
+        super().__init__()
+        self.data = data
+        self.id = head_id(data)
+        self.shape_names, self.expression_names = data.shape_names, data.expression_names
+        self.albedo_names = data.albedo_names
+        self.layout = ParameterLayout(
+            len(data.shape_names), len(data.expression_names), len(data.albedo_names)
+        )
+        self.parents: list[int] = data.parents.tolist()
+
+        def keep(name: str, array: np.ndarray | None) -> None:
+            tensor = None if array is None else torch.from_numpy(np.ascontiguousarray(array))
+            if tensor is not None and tensor.is_floating_point():
+                tensor = tensor.float()
+            self.register_buffer(name, tensor, persistent=False)
+
+        basis = np.concatenate([data.shape_basis, data.expression_basis], 2).astype(np.float64)  # (V, 3, S+E)
+        regressor = data.joint_regressor.astype(np.float64)
+        keep("triangles", data.triangles)
+        keep("v_template", data.v_template)
+        keep("basis", basis.transpose(2, 0, 1).reshape(basis.shape[2], -1))  # (S+E, 3V)
+        # the joints are linear in the coefficients too, so they need no product over all vertices
+        keep("joint_template", regressor @ data.v_template)
+        joint_basis = np.einsum("jv,vck->kjc", regressor, basis, optimize=True)
+        keep("joint_basis", joint_basis.reshape(basis.shape[2], -1))  # (S+E, 3J)
+        correctives = data.pose_basis if data.pose_basis is not None and data.pose_basis.any() else None
+        keep("pose_basis", None if correctives is None else correctives.reshape(-1, correctives.shape[2]).T)
+        keep("skinning_weights", data.skinning_weights)
+        keep("uv", data.uv)
+        keep("uv_triangles", data.uv_triangles)
+        keep("texture_mean", data.texture_mean)
+        texture_basis = data.texture_basis
+        keep(
+            "texture_basis", None if texture_basis is None else np.moveaxis(texture_basis, 3, 0)
+        )  # (A, H, W, 3)
+        for name in (
+            "landmark_triangles",
+            "landmark_barycentric",
+            "contour_triangles",
+            "contour_barycentric",
+        ):
+            keep(name, getattr(data, name))
+        keep("region_masks", np.stack([np.zeros(len(data.v_template), bool), *data.regions.values()]))
+        keep("skin_triangles", _skin_triangles(data))
+        self.framing = _framing(self)
+
+    # buffers, declared for the type checker
+    triangles: Tensor
+    v_template: Tensor
+    basis: Tensor
+    joint_template: Tensor
+    joint_basis: Tensor
+    pose_basis: Tensor | None
+    skinning_weights: Tensor
+    uv: Tensor | None
+    uv_triangles: Tensor | None
+    texture_mean: Tensor | None
+    texture_basis: Tensor | None
+    landmark_triangles: Tensor | None
+    landmark_barycentric: Tensor | None
+    contour_triangles: Tensor | None
+    contour_barycentric: Tensor | None
+    region_masks: Tensor
+    skin_triangles: Tensor
+
+    @staticmethod
+    def load(path: str | Path) -> HeadModel:
+        """Read a head file: our .npz or .safetensors.
+
+        Raises HeadFileError when the file is missing, broken or of another format.
+        """
+        return HeadModel(load_head_data(path))
+
+    @property
+    def regions(self) -> dict[str, Tensor]:
+        """Region name -> bool (V,)."""
+        return dict(zip(self.data.regions, self.region_masks[1:], strict=True))
+
+    def mean_parameters(
+        self, batch: int = 1, neck: bool = False, eyes: bool = False, device: torch.device | str | None = None
+    ) -> FaceParameters:
+        """The mean face in frontal pose, white light, and the camera that frames it; on the head's device."""
+        layout = ParameterLayout(self.layout.shape, self.layout.expression, self.layout.albedo, neck, eyes)
+        device = self.v_template.device if device is None else device
+        return FaceParameters.mean(layout, batch, self.framing, device, self.v_template.dtype)
+
+    def forward(self, parameters: FaceParameters | None = None) -> HeadOutput:
+        """Shape and pose the head; without parameters, the mean face.
+
+        Differentiable in shape, expression, pose, neck and eyes. A head with fewer joints than FLAME's five
+        does not move what it has no joint for. Raises ValueError for coefficients of another head's sizes.
+        """
+        parameters = self.mean_parameters() if parameters is None else parameters
+        self._check(parameters)
+        coefficients = torch.cat([parameters.shape, parameters.expression], 1)  # (B, S+E)
+        vertices = self.v_template + (coefficients @ self.basis).view(len(parameters), -1, 3)
+        joints = self.joint_template + (coefficients @ self.joint_basis).view(len(parameters), -1, 3)
+        rotations = rotation_matrices(self._axis_angles(parameters))  # (B, J, 3, 3)
+        if self.pose_basis is not None:
+            feature = (
+                rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+            ).flatten(1)
+            vertices = vertices + (feature @ self.pose_basis).view_as(vertices)
+        turned, translations, joints = joint_transforms(rotations, joints, self.parents)
+        vertices = skin(vertices, self.skinning_weights, turned, translations)
+        head = turned[:, min(NECK, len(self.parents) - 1)]
+        return HeadOutput(vertices, self._landmarks(vertices, head), joints)
+
+    def mesh(self, parameters: FaceParameters, output: HeadOutput | None = None) -> Mesh:
+        """The textured surface of these parameters; give `output` where forward was called with them already."""
+        output = self(parameters) if output is None else output
+        texture = self.albedo(parameters.albedo)
+        if texture is None:
+            colors = output.vertices.new_tensor(PLAIN_SKIN).expand_as(output.vertices)
+            return Mesh(output.vertices, self.triangles, colors=colors)
+        return Mesh(
+            output.vertices, self.triangles, texture=texture, uv=self.uv, uv_triangles=self.uv_triangles
+        )
+
+    def albedo(self, coefficients: Tensor) -> Tensor | None:
+        """Albedo texture (B,H,W,3) in [0,1] for coefficients (B,A), or None when the head has no texture."""
+        if self.texture_mean is None:
+            return None
+        texture = self.texture_mean.expand(len(coefficients), -1, -1, -1)
+        if self.texture_basis is not None:
+            texture = texture + torch.tensordot(coefficients, self.texture_basis, 1)
+        clamped: Tensor = _ClampToUnit.apply(texture)
+        return clamped
+
+    def _check(self, parameters: FaceParameters) -> None:
+        given, own = parameters.layout, self.layout
+        if (given.shape, given.expression, given.albedo) != (own.shape, own.expression, own.albedo):
+            raise ValueError(
+                f"this head takes {own.shape} shape, {own.expression} expression and {own.albedo} albedo "
+                f"coefficients, got {given.shape}, {given.expression} and {given.albedo}"
+            )
+
+    def _axis_angles(self, parameters: FaceParameters) -> Tensor:
+        """Axis-angle (B,J,3) of every joint; joints beyond FLAME's five stay at rest."""
+        root, jaw = parameters.pose.split(3, 1)
+        neck = torch.zeros_like(root) if parameters.neck is None else parameters.neck
+        eyes = torch.zeros_like(parameters.pose) if parameters.eyes is None else parameters.eyes
+        joints = len(self.parents)
+        angles = torch.cat([root, neck, jaw, eyes], 1).unflatten(1, (5, 3))[:, :joints]
+        return nn.functional.pad(angles, (0, 0, 0, joints - angles.shape[1]))
+
+    def _landmarks(self, vertices: Tensor, rotation: Tensor) -> Tensor:
+        if self.landmark_triangles is None or self.landmark_barycentric is None:
+            return vertices[:, :0]
+        points = surface_points(vertices, self.triangles, self.landmark_triangles, self.landmark_barycentric)
+        if self.contour_triangles is None or self.contour_barycentric is None:
+            return points
+        contour = contour_points(
+            vertices, self.triangles, rotation, self.contour_triangles, self.contour_barycentric
+        )
+        return torch.cat([contour, points[:, CONTOUR:]], 1)
+
+
+class _ClampToUnit(torch.autograd.Function):
+    """Clamp to [0,1] whose gradient stops only what would push a value further out.
+
+    A plain clamp has no gradient outside, so texels that left the range could not come back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(value)
+        return value.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (value,) = ctx.saved_tensors
+        outward = ((value > 1) & (gradient < 0)) | ((value < 0) & (gradient > 0))
+        return gradient.masked_fill(outward, 0)
+
+
+def _skin_triangles(data: HeadData) -> np.ndarray:
+    """Triangles with all corners in region "face" (everywhere if unknown) and none in eyes or mouth."""
+    skin_vertices = data.regions.get("face", np.ones(len(data.v_template), bool)).copy()
+    for name in NOT_SKIN:
+        if name in data.regions:
+            skin_vertices &= ~data.regions[name]
+    inside: np.ndarray = skin_vertices[data.triangles].all(1)
+    return inside
+
+
+@torch.no_grad()
+def _framing(head: HeadModel) -> tuple[float, float, float]:
+    points = HeadModel.forward(head, FaceParameters.mean(head.layout)).landmarks[0, :, :2]
+    points = points if len(points) else head.v_template[:, :2]
+    low, high = points.amin(0), points.amax(0)
+    centre = (low + high) / 2
+    return 2 * FRAMING_FILL / (high[1] - low[1]).item(), -centre[0].item(), -centre[1].item()
