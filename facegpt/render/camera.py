@@ -1,0 +1,45 @@
+"""DECA's scaled orthographic camera: metres of the world to pixels of an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def project(points: Tensor, camera: Tensor, height: int, width: int) -> Tensor:
+    """Project world points into an image.
+
+    points (B,N,3): metres, x to the subject's left, y up, z towards the viewer.
+    camera (B,3): scale s (image half-widths per metre), tx, ty (metres).
+    Returns (B,N,3): x right and y down in pixels (the first pixel's centre is at 0.5, 0.5), and depth,
+    smaller is nearer, in the camera's unit (half-widths).
+
+    DECA (Feng et al. 2021, section 3, camera model): X' = s(x+tx), Y' = s(y+ty), Z' = s z in [-1,1]; pixel =
+    (X'+1) W/2, (1-Y') H/2, depth = -Z'. In an image that is not square both axes use the shorter side, around
+    the image's centre, so that circles stay circles.
+    """
+    half = min(height, width) / 2
+    scale = camera[:, None, :1]
+    shifted = (points[..., :2] + camera[:, None, 1:]) * scale * points.new_tensor([half, -half])
+    pixels = shifted + points.new_tensor([width / 2, height / 2])
+    return torch.cat([pixels, -scale * points[..., 2:]], dim=-1)
+
+
+def unproject(pixels: Tensor, camera: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `project`: pixels and depth (B,N,3) to world points (B,N,3) in metres."""
+    half = min(height, width) / 2
+    scale = camera[:, None, :1]
+    centred = (pixels[..., :2] - pixels.new_tensor([width / 2, height / 2])) / pixels.new_tensor(
+        [half, -half]
+    )
+    return torch.cat([centred / scale - camera[:, None, 1:], -pixels[..., 2:] / scale], dim=-1)
+
+
+def framing_camera(points: Tensor, fraction: float = 0.6) -> Tensor:
+    """The camera (B,3) that centres the box of points (B,N,3) and lets it fill `fraction` of a square image.
+
+    The longer side of the box counts.
+    """
+    low, high = points[..., :2].amin(dim=1), points[..., :2].amax(dim=1)
+    scale = 2 * fraction / (high - low).amax(dim=1, keepdim=True)
+    return torch.cat([scale, -(low + high) / 2], dim=1)

@@ -1,0 +1,92 @@
+"""Which triangle each pixel sees, and where in it: the entry to the rasterizers.
+
+The rules, the same for every backend:
+- Pixel centres are at half integers; a pixel belongs to a triangle that contains its centre.
+- A centre on an edge belongs to the triangle for which that edge is a top edge (horizontal, the triangle
+  below) or a left edge, so triangles that share an edge neither overlap nor leave a hole.
+- Both sides of a triangle are drawn; a triangle without area draws nothing.
+- The nearest triangle wins; of equally near ones (in float32) the one with the lowest index.
+- Vertices are first snapped to 1/4096 pixel. That makes the edge functions exact in float64 for coordinates
+  within ±8192 pixels, which is what makes the second rule hold without tolerance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from facegpt.render import rasterize_torch
+from facegpt.render.interpolate import barycentric_weights, covered_pixels, interpolate, to_image
+
+SUBPIXELS = 4096
+BACKENDS = ("auto", "torch", "numba")
+
+
+@dataclass
+class Fragments:
+    """What each pixel of B images sees.
+
+    triangle (B,H,W) int64: row of the triangle array, -1 where there is only background.
+    barycentric (B,H,W,3): weights of the triangle's three corners, sum 1; 0 on the background.
+    depth (B,H,W): interpolated depth, smaller is nearer; 0 on the background.
+    """
+
+    triangle: Tensor
+    barycentric: Tensor
+    depth: Tensor
+
+
+def rasterize(
+    vertices: Tensor, triangles: Tensor, height: int, width: int, backend: str = "auto"
+) -> Fragments:
+    """Rasterize B meshes of one topology; the rules are in this module's docstring.
+
+    vertices (B,V,3): x right, y down in pixels and depth, as `camera.project` gives. triangles (F,3) int64.
+    backend: "torch" (any device), "numba" (CPU), or "auto", numba where it can be used.
+    Barycentric weights and depth are differentiable with respect to the vertices; the triangle ids are not.
+    Raises ValueError when a vertex is not finite (naming the face of the batch), the image has no pixel or
+    the backend does not exist, ImportError when numba is asked for and missing.
+    """
+    triangle = triangle_ids(vertices, triangles, height, width, backend)
+    pixels = covered_pixels(triangle, triangles, vertices.shape[1])
+    weights = barycentric_weights(vertices, pixels)
+    depth = interpolate(vertices[..., 2:].flatten(0, 1), pixels.rows, weights)
+    return Fragments(triangle, to_image(weights, pixels), to_image(depth, pixels).squeeze(-1))
+
+
+@torch.no_grad()
+def triangle_ids(
+    vertices: Tensor, triangles: Tensor, height: int, width: int, backend: str = "auto"
+) -> Tensor:
+    """The (B,H,W) int64 triangle ids of `rasterize` alone, without gradients; -1 is background."""
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown rasterizer backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    if height < 1 or width < 1:
+        raise ValueError(f"an image needs at least one pixel, got height {height} and width {width}")
+    finite = torch.isfinite(vertices).flatten(1).all(dim=1)
+    if not finite.all():
+        faces = (~finite).nonzero().flatten().tolist()
+        raise ValueError(
+            f"face {', '.join(map(str, faces))} of the batch of {len(vertices)} has vertices that are not "
+            "finite; look for NaN or huge face parameters (camera scale, expression) in these rows"
+        )
+    snapped = vertices.detach().to(torch.float64, copy=True)
+    snapped[..., :2] = torch.round(snapped[..., :2] * SUBPIXELS) / SUBPIXELS
+    if backend == "numba" or (backend == "auto" and vertices.device.type == "cpu" and _numba_works()):
+        if vertices.device.type != "cpu":
+            raise ValueError(f"the numba rasterizer runs on the CPU, the vertices are on {vertices.device}")
+        from facegpt.render import rasterize_numba  # numba is optional and slow to import
+
+        return rasterize_numba.triangle_ids(snapped, triangles, height, width)
+    return rasterize_torch.triangle_ids(snapped, triangles, height, width)
+
+
+def _numba_works() -> bool:
+    """Whether numba can be imported (it refuses numpy versions it does not know) and can cache its code."""
+    try:
+        from facegpt.render import rasterize_numba  # noqa: F401
+    except (ImportError, RuntimeError):
+        return False
+    return True
