@@ -1,0 +1,1 @@
+"""Frozen eyes: landmark files, crops, alignment and recognition features."""

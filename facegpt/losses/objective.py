@@ -1,0 +1,93 @@
+"""The objective: the weighted sum of the face losses, each part kept for the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from facegpt.data.sample import FaceTargets
+from facegpt.errors import SampleError
+from facegpt.head.parameters import FaceParameters, ParameterLayout
+from facegpt.losses.landmark import landmark_loss
+from facegpt.losses.perceptual import perceptual_loss
+from facegpt.losses.pixel import pixel_loss
+from facegpt.losses.regularization import regularization
+from facegpt.perception.recognizer import Recognizer
+from facegpt.render.renderer import Rendering
+
+
+@dataclass
+class ObjectiveWeights:
+    """Weights of L_face; the first four are FaceGPT's. A part of weight 0 is not computed.
+
+    parameters: weight of the mean squared error to the true parameters, for the supervised comparison on
+    synthetic faces; 0 in self-supervised training.
+    """
+
+    pixel: float = 0.5
+    perceptual: float = 0.25
+    landmark: float = 5e-4
+    regularization: float = 0.1
+    parameters: float = 0.0
+
+
+class FaceObjective:
+    """L_face of every face of a batch.
+
+    Raises ValueError when the perceptual part is weighted but there is no recogniser.
+    """
+
+    def __init__(
+        self, weights: ObjectiveWeights, recognizer: Recognizer | None, layout: ParameterLayout
+    ) -> None:
+        if weights.perceptual > 0 and recognizer is None:
+            raise ValueError("the perceptual loss has a weight but no recogniser: give one, or weight 0")
+        self.weights = weights
+        self.recognizer = recognizer
+        self.layout = layout
+
+    def __call__(
+        self, rendering: Rendering, parameters: FaceParameters, targets: FaceTargets
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compare a rendering of `parameters` (on black) with its targets, both F faces at side S.
+
+        Returns the weighted sum (F,) and the unweighted parts by the names of `ObjectiveWeights`, each (F,).
+        Raises ValueError when the sizes differ, SampleError when the parameter part is weighted and the
+        targets have no parameters of this layout.
+        """
+        if rendering.image.shape != targets.image.shape:
+            raise ValueError(
+                f"the rendering is {tuple(rendering.image.shape)}, the targets {tuple(targets.image.shape)}: "
+                "render as many faces as there are targets, at their size"
+            )
+        parts: dict[str, Tensor] = {}
+        if self.weights.pixel > 0:
+            # The soft skin mask of the photograph, where the rendering shows the front of the face.
+            mask = targets.skin_mask * rendering.skin_mask.detach()
+            parts["pixel"] = pixel_loss(targets.image, rendering.image, mask)
+        if self.weights.perceptual > 0 and self.recognizer is not None:
+            parts["perceptual"] = perceptual_loss(
+                self.recognizer, targets.image, targets.landmarks, rendering.image, rendering.landmarks
+            )
+        if self.weights.landmark > 0:
+            parts["landmark"] = landmark_loss(rendering.landmarks, targets.landmarks, targets.image.shape[-1])
+        if self.weights.regularization > 0:
+            parts["regularization"] = regularization(parameters)
+        if self.weights.parameters > 0:
+            parts["parameters"] = self._parameter_error(parameters, targets)
+        total = rendering.image.new_zeros(len(targets))
+        for name, value in parts.items():
+            total = total + getattr(self.weights, name) * value
+        return total, parts
+
+    def _parameter_error(self, parameters: FaceParameters, targets: FaceTargets) -> Tensor:
+        truth = targets.parameters
+        if truth is None or truth.shape[1] != self.layout.total:
+            found = "none" if truth is None else f"{truth.shape[1]} numbers"
+            raise SampleError(
+                f"the parameter loss needs the {self.layout.total} true parameters of every face, the "
+                f"targets have {found}: train on synthetic faces or set the weight `parameters` to 0"
+            )
+        return torch.mean((parameters.to_vector() - truth).square(), dim=1)

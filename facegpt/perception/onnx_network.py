@@ -1,0 +1,87 @@
+"""Run an ONNX recogniser (insightface's `w600k_r50.onnx` and its kin) as differentiable torch operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from facegpt.errors import CheckpointError
+from facegpt.perception.onnx_file import read_onnx
+
+
+def _conv(attributes: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    spatial = weight.ndim - 2
+    pads = attributes.get("pads", [0] * 2 * spatial)
+    before, after = pads[:spatial], pads[spatial:]
+    x = F.pad(x, [n for pair in zip(before[::-1], after[::-1], strict=True) for n in pair])
+    strides, dilations = attributes.get("strides", 1), attributes.get("dilations", 1)
+    return F.conv2d(x, weight, bias, stride=strides, dilation=dilations, groups=attributes.get("group", 1))
+
+
+def _batch_norm(
+    attributes: dict[str, Any], x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+) -> Tensor:
+    return F.batch_norm(x, mean, var, scale, bias, training=False, eps=attributes.get("epsilon", 1e-5))
+
+
+def _gemm(attributes: dict[str, Any], a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+    a = a.T if attributes.get("transA", 0) else a
+    b = b.T if attributes.get("transB", 0) else b
+    product = attributes.get("alpha", 1.0) * (a @ b)
+    return product if c is None else product + attributes.get("beta", 1.0) * c
+
+
+_OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "Conv": _conv,
+    "BatchNormalization": _batch_norm,
+    "PRelu": lambda attributes, x, slope: torch.where(x >= 0, x, slope * x),
+    "Relu": lambda attributes, x: F.relu(x),
+    "Add": lambda attributes, a, b: a + b,
+    "Flatten": lambda attributes, x: x.flatten(attributes.get("axis", 1)),
+    "Gemm": _gemm,
+    "Identity": lambda attributes, x: x,
+    "Dropout": lambda attributes, x, *_: x,  # inference
+}
+
+
+class OnnxNetwork(nn.Module):
+    """Aligned faces (B,3,112,112) in [-1,1] -> features (B,D), by the nodes of an ONNX graph.
+
+    Raises CheckpointError, naming the file, for a broken file, an operation it does not know, or a graph with
+    several inputs. Networks that normalise the image inside (a leading Sub and Mul) count as unknown.
+    """
+
+    def __init__(self, path: str | Path):
+        super().__init__()
+        graph = read_onnx(path)
+        unknown = sorted({node.op for node in graph.nodes} - set(_OPERATIONS))
+        if unknown:
+            raise CheckpointError(
+                f"{path}: operations {', '.join(unknown)} are not supported; use an IResNet such as w600k_r50"
+            )
+        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+            raise CheckpointError(
+                f"{path}: one input and one output are needed, found {graph.inputs}, {graph.outputs}"
+            )
+        self.nodes, self.input, self.output = graph.nodes, graph.inputs[0], graph.outputs[0]
+        self.buffer_names = {
+            name: f"weight_{k}" for k, name in enumerate(graph.weights)
+        }  # theirs contain dots
+        for name, array in graph.weights.items():
+            tensor = torch.from_numpy(array.copy())
+            self.register_buffer(
+                self.buffer_names[name], tensor.float() if tensor.is_floating_point() else tensor
+            )
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        values = {name: self.get_buffer(buffer) for name, buffer in self.buffer_names.items()}
+        values[self.input] = aligned
+        for node in self.nodes:
+            arguments = [values[name] if name else None for name in node.inputs]
+            values[node.outputs[0]] = _OPERATIONS[node.op](node.attributes, *arguments)
+        return values[self.output]
