@@ -1,0 +1,230 @@
+"""Analysis by synthesis: the face parameters of one photograph, found by optimisation instead of by a network.
+
+Stage 1 places the head (closed form), stage 2 follows the landmarks with shape, expression and jaw, stage 3
+adds albedo and light and compares pixels through the same objective that trains the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from facegpt.data.sample import FaceTarget, FaceTargets
+from facegpt.head.lbs import rotation_matrices
+from facegpt.head.model import HeadModel
+from facegpt.head.parameters import FaceParameters
+from facegpt.losses.landmark import landmark_loss
+from facegpt.losses.objective import FaceObjective
+from facegpt.losses.regularization import regularization
+from facegpt.render.camera import project
+from facegpt.render.lighting import sh_basis
+from facegpt.render.renderer import Rendering, render
+
+CAMERA_UNITS = (
+    100.0,
+    1.0,
+    1.0,
+)  # the scale (about 9 per metre) takes larger steps than the translations in metres
+INNER_LANDMARKS = slice(17, 68)  # iBUG order: 0-16 run along the contour
+JAW_LIMITS = ((-0.05, 0.6), (-0.15, 0.15), (-0.1, 0.1))  # radians: about the range of a living jaw
+
+Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of this stage
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Steps of the two iterative stages and the size of an Adam step per group, in the group's own unit."""
+
+    landmark_steps: int = 150
+    pixel_steps: int = 120
+    learning_rates: dict[str, float] = field(
+        default_factory=lambda: {
+            "shape": 0.05,
+            "expression": 0.02,
+            "pose": 0.005,
+            "albedo": 0.05,
+            "lighting": 0.02,
+            "camera": 0.0005,
+        }
+    )
+
+
+def fit_face(
+    head: HeadModel,
+    target: FaceTarget,
+    objective: FaceObjective,
+    settings: FitSettings | None = None,
+    valid: Tensor | None = None,
+    progress: Progress | None = None,
+) -> FaceParameters:
+    """Face parameters (batch of 1) that explain `target`.
+
+    target: square crop with landmarks in its pixels. valid (68,) bool marks the landmarks that count; the
+    others may hold anything finite. progress is told after every step. The result carries no gradient.
+
+    Raises ValueError when fewer than 6 landmarks are valid (the closed form needs them).
+    """
+    settings = settings or FitSettings()
+    valid = torch.ones(68, dtype=torch.bool) if valid is None else valid
+    report = progress or (lambda stage, done, steps: None)
+    size = target.image.shape[-1]
+    parameters = place_head(head, target.landmarks, size, valid)
+    report("place", 1, 1)
+
+    def landmark_objective(current: FaceParameters) -> Tensor:
+        points = project(head(current).landmarks, current.camera, size, size)[..., :2]
+        landmarks = landmark_loss(points, _ignore_invalid(target.landmarks[None], points, valid), size)
+        weights = objective.weights
+        return weights.landmark * landmarks + weights.regularization * regularization(current)
+
+    groups = ["pose", "camera", "shape", "expression"]
+    parameters = _descend(
+        parameters, groups, landmark_objective, settings, settings.landmark_steps, "landmarks", report
+    )
+    parameters = parameters.replace(lighting=estimate_light(head, parameters, target))
+
+    def full_objective(current: FaceParameters) -> Tensor:
+        rendering = render(head, current, size)
+        landmarks = _ignore_invalid(target.landmarks[None], rendering.landmarks, valid)
+        targets = FaceTargets(target.image[None], landmarks, target.skin_mask[None])
+        return objective(rendering, current, targets)[0]
+
+    groups += ["albedo", "lighting"]
+    return _descend(parameters, groups, full_objective, settings, settings.pixel_steps, "pixels", report)
+
+
+def place_head(head: HeadModel, landmarks: Tensor, size: int, valid: Tensor | None = None) -> FaceParameters:
+    """The mean face with the camera and head rotation that fit `landmarks` (68,2) best, in closed form.
+
+    Scaled orthographic pose from points (POS, DeMenthon and Davis 1995): the least-squares affine map from 3D
+    to 2D is brought to the nearest scaled rotation. Repeated, because the contour landmarks follow the pose.
+
+    Raises ValueError when fewer than 6 landmarks are valid or they lie on a line.
+    """
+    valid = torch.ones(68, dtype=torch.bool) if valid is None else valid
+    if int(valid.sum()) < 6:
+        raise ValueError(f"at least 6 valid landmarks are needed to place a head, got {int(valid.sum())}")
+    target = _to_ndc(landmarks, size)[valid].double()  # (L, 2), y up
+    parameters = head.mean_parameters()
+    for _ in range(3):
+        output = head(parameters)
+        root = output.joints[0, 0].double()
+        rotation = rotation_matrices(parameters.pose[:, :3].double())[0]
+        # Undo the rotation about the root joint, so that the map is found from the unposed head.
+        points = (output.landmarks[0, valid].double() - root) @ rotation + root
+        scale, rotation = _scaled_rotation(points, target)
+        centre = rotation @ (points.mean(0) - root) + root
+        shift = target.mean(0) / scale - centre[:2]
+        pose = parameters.pose.clone()
+        pose[0, :3] = axis_angle(rotation).to(pose)
+        camera = torch.stack([scale, shift[0], shift[1]])[None].to(parameters.camera)
+        parameters = parameters.replace(pose=pose, camera=camera)
+    return parameters
+
+
+def estimate_light(
+    head: HeadModel, parameters: FaceParameters, target: FaceTarget, ridge: float = 0.02
+) -> Tensor:
+    """(1,27) white light that explains the photograph best under the current albedo, by least squares.
+
+    Shading is linear in the nine bands, so no iteration is needed. One set of bands for all three colours:
+    with free colours the light would explain the skin tone, which belongs to the albedo.
+    """
+    unlit = FaceParameters.mean(head.layout).lighting.to(parameters.lighting)
+    rendering = render(head, parameters.replace(lighting=unlit), target.image.shape[-1])
+    weight = (rendering.skin_mask * target.skin_mask)[0]  # (H, W)
+    basis = sh_basis(rendering.normals[0].permute(1, 2, 0))  # (H, W, 9)
+    design = rendering.image[0, :, :, :, None] * basis * weight[..., None]  # (3, H, W, 9)
+    observed = target.image * weight
+    amount = weight.sum() * 3
+    if amount < 1:
+        return unlit
+    design, observed = design.reshape(-1, 9).double(), observed.reshape(-1).double()
+    prior = unlit[0, ::3].double()
+    normal = design.T @ design / amount + ridge * torch.eye(9, dtype=torch.float64)
+    bands = prior + torch.linalg.solve(normal, design.T @ (observed - design @ prior) / amount)
+    return bands.repeat_interleave(3)[None].to(parameters.lighting)
+
+
+def landmark_distance(rendering: Rendering, target: FaceTarget, valid: Tensor | None = None) -> float:
+    """Mean distance of the valid landmarks in pixels of a 224 crop."""
+    distances = (rendering.landmarks[0] - target.landmarks).norm(dim=-1) * 224 / target.image.shape[-1]
+    return float(distances.mean() if valid is None else distances[valid].mean())
+
+
+def axis_angle(rotation: Tensor) -> Tensor:
+    """(3,3) rotation to (3,) axis-angle; exact up to a half turn, where the axis is no longer unique."""
+    vector = torch.stack(
+        [
+            rotation[2, 1] - rotation[1, 2],
+            rotation[0, 2] - rotation[2, 0],
+            rotation[1, 0] - rotation[0, 1],
+        ]
+    )  # 2 sin(angle) axis
+    angle = torch.atan2(vector.norm() / 2, (rotation.trace() - 1) / 2)
+    sine = torch.sin(angle)
+    return vector / 2 if sine < 1e-8 else vector / (2 * sine) * angle
+
+
+def _scaled_rotation(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and (3,3) rotation of the orthographic map from points (L,3) to target (L,2)."""
+    centred = points - points.mean(0)
+    affine = torch.linalg.lstsq(centred, target - target.mean(0)).solution.T  # (2, 3)
+    u, singular, v = torch.linalg.svd(affine, full_matrices=False)
+    if singular[1] < 1e-3 * singular[0] or not torch.isfinite(singular).all():
+        raise ValueError("the landmarks lie on a line, so the head cannot be placed")
+    rows = u @ v  # nearest pair of orthonormal rows
+    return singular.mean(), torch.cat([rows, torch.linalg.cross(rows[0], rows[1])[None]])
+
+
+def _to_ndc(landmarks: Tensor, size: int) -> Tensor:
+    """Pixels (y down) to the camera's [-1,1] square (y up)."""
+    half = size / 2
+    return torch.stack([landmarks[..., 0] / half - 1, 1 - landmarks[..., 1] / half], dim=-1)
+
+
+def _ignore_invalid(target: Tensor, predicted: Tensor, valid: Tensor) -> Tensor:
+    """Target landmarks whose invalid points are the predicted ones: no loss and no gradient from them."""
+    return torch.where(valid[:, None], target, predicted.detach())
+
+
+def _descend(
+    start: FaceParameters,
+    groups: list[str],
+    objective: Callable[[FaceParameters], Tensor],
+    settings: FitSettings,
+    steps: int,
+    stage: str,
+    report: Progress,
+) -> FaceParameters:
+    """Adam on some groups of one face; the best parameters met on the way, not the last."""
+    free = {name: getattr(start, name).detach().clone() for name in groups}
+    free["camera"] = torch.zeros_like(start.camera)  # an offset in CAMERA_UNITS
+    for value in free.values():
+        value.requires_grad_()
+    rates = [{"params": [value], "lr": settings.learning_rates[name]} for name, value in free.items()]
+    optimizer = torch.optim.Adam(rates, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.05, 1 - step / max(steps, 1)))
+    best, best_loss = start, float("inf")
+    for step in range(steps):
+        camera = start.camera + free["camera"] * start.camera.new_tensor(CAMERA_UNITS)
+        current = start.replace(**{**free, "camera": camera})
+        loss = objective(current).sum()
+        if float(loss) < best_loss:
+            # Cloned, because Adam changes the groups in place.
+            best, best_loss = (
+                FaceParameters.from_vector(current.to_vector().detach(), start.layout),
+                float(loss),
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            for axis, (low, high) in enumerate(JAW_LIMITS):
+                free["pose"][:, 3 + axis].clamp_(low, high)
+        report(stage, step + 1, steps)
+    return best
