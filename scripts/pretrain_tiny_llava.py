@@ -29,7 +29,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from facegpt.config import parse_config
 from facegpt.data.conversation import encode_conversation, encode_prompt
-from facegpt.data.synthetic import compose, sample_parameters
+from facegpt.data.synthetic import background, photograph, sample_parameters
 from facegpt.data.tiny_language import (
     GRID, Facts, plain_conversation, questions_about, read_facts, to_messages,
 )  # fmt: skip
@@ -37,7 +37,7 @@ from facegpt.data.tiny_situations import situations
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.model.backbone import resolve_dtype
+from facegpt.model.backbone import _resolve_dtype as resolve_dtype
 from facegpt.model.tiny import TinySize, build_tiny_llava, save_tiny_llava
 from facegpt.render.renderer import render
 
@@ -87,7 +87,7 @@ def make_faces(head: HeadModel, settings: Settings, work: Path) -> tuple[np.ndar
         for _ in tqdm(range(settings.faces // 32), desc="render faces", disable=None):
             parameters = sample_parameters(head, 32, generator)
             with torch.no_grad():
-                image = compose(render(head, parameters, 2 * size), generator)
+                image = photograph(render(head, parameters, 2 * size), background(32, 2 * size, generator), generator)
             images.append((F.avg_pool2d(image, 2).clamp(0, 1) * 255).round().byte().numpy())
             vectors.append(parameters.to_vector().numpy())
         with atomic_path(path) as temporary, open(temporary, "wb") as file:

@@ -17,7 +17,7 @@ import torch
 from facegpt.data.sample import Message
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.data.tiny_situations import GENERAL, LOOKS, SUBJECTS, situations
-from facegpt.head.lbs import rodrigues
+from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.camera import project
@@ -98,7 +98,7 @@ def read_facts(head: HeadModel, parameters: FaceParameters) -> list[Facts]:
     """Facts of every face in the batch; needs a head whose components have names."""
     with torch.no_grad():
         landmarks = project(head(parameters).landmarks, parameters.camera, GRID, GRID)[..., :2]
-        rotation = rodrigues(parameters.pose[:, :3])
+        rotation = rotation_matrices(parameters.pose[:, :3])
     light = parameters.lighting.view(-1, 9, 3)
     expression = {name: parameters.expression[:, i] for i, name in enumerate(head.expression_names)}
     shape = {name: parameters.shape[:, i] for i, name in enumerate(head.shape_names)}
