@@ -14,8 +14,10 @@ from facegpt.head.model import HeadModel
 
 AXES = np.array([0.075, 0.115, 0.095])  # half widths in metres
 LATITUDES, LONGITUDES = 16, 19
-# right half of the 68 landmarks as (longitude, latitude) in degrees; 0, 0 is the middle of the face
-CONTOUR = [
+Angles = list[tuple[float, float]]  # (longitude to the subject's left, latitude) in degrees, 0 in front
+
+# the subject's right half of the 68 landmarks
+CONTOUR: Angles = [
     (-74, 8),
     (-74, -2),
     (-72, -12),
@@ -26,11 +28,14 @@ CONTOUR = [
     (-24, -44),
     (0, -46),
 ]
-BROW = [(-50, 20), (-42, 25), (-32, 27), (-22, 26), (-12, 24)]
-EYE = [(-37, 12), (-31, 14.5), (-23, 14.5), (-16, 11), (-23, 8.5), (-31, 8.5)]
-NOSE = [(0, 13), (0, 8), (0, 3), (0, -3), (-10, -10), (-5, -11), (0, -12)]
-MOUTH = [(-20, -21), (-13, -18.5), (-6, -17), (0, -17.5)], [(-13, -25), (-6, -26.5), (0, -27)]
-INNER = [(-17, -21), (-6, -20.5), (0, -20.7)], [(-6, -22.5), (0, -22.8)]
+BROW: Angles = [(-50, 20), (-42, 25), (-32, 27), (-22, 26), (-12, 24)]
+EYE: Angles = [(-37, 12), (-31, 14.5), (-23, 14.5), (-16, 11), (-23, 8.5), (-31, 8.5)]
+NOSE: Angles = [(0, 13), (0, 8), (0, 3), (0, -3), (-10, -10), (-5, -11), (0, -12)]
+MOUTH: tuple[Angles, Angles] = (
+    [(-20, -21), (-13, -18.5), (-6, -17), (0, -17.5)],
+    [(-13, -25), (-6, -26.5), (0, -27)],
+)
+INNER: tuple[Angles, Angles] = [(-17, -21), (-6, -20.5), (0, -20.7)], [(-6, -22.5), (0, -22.8)]
 
 
 @cache
@@ -102,7 +107,10 @@ def _ellipsoid() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     grid = np.array([(lon, lat) for lat in latitudes for lon in longitudes[:-1]])
     vertices = np.concatenate([_directions(grid), [[0, -1, 0], [0, 1, 0]]]) * AXES
     columns, south, north = LONGITUDES, len(grid), len(grid) + 1
-    triangles, uv, uv_triangles = [], [], []
+    triangles: list[list[int]] = []
+    uv_triangles: list[list[int]] = []
+    uv: list[tuple[float, float]] = []
+    ids: list[int] = []
 
     def add(corners: list[tuple[int, int]]) -> None:  # (row, column), row -1 and LATITUDES are the poles
         uv_triangles.append([len(uv) + k for k in range(3)])
@@ -112,7 +120,6 @@ def _ellipsoid() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
             ids.append(row * columns + column % columns if pole is None else pole)
         triangles.append(ids[-3:])
 
-    ids: list[int] = []
     for column in range(columns):
         add([(-1, column), (0, column + 1), (0, column)])
         add([(LATITUDES, column), (LATITUDES - 1, column), (LATITUDES - 1, column + 1)])
@@ -126,13 +133,13 @@ def _ellipsoid() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def _landmark_angles(yaw: float) -> np.ndarray:
     """68 (longitude, latitude); the side of the contour that turns away moves towards the face."""
 
-    def mirror(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    def mirror(points: Angles) -> Angles:
         return [(-lon, lat) for lon, lat in reversed(points)]
 
-    def across(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    def across(points: Angles) -> Angles:
         return points + mirror(points[:-1])
 
-    def left_eye(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    def left_eye(points: Angles) -> Angles:
         right = [(-lon, lat) for lon, lat in points]
         return [right[k] for k in (3, 2, 1, 0, 5, 4)]
 
@@ -189,9 +196,7 @@ def _texture(random: np.random.Generator, size: int = 32) -> tuple[np.ndarray, n
     v, u = np.meshgrid(1 - u, u, indexing="ij")  # row 0 is v = 1
     mean = np.ones((size, size, 3)) * (0.72, 0.55, 0.47) + 0.04 * np.sin(6 * u + 4 * v)[..., None]
     lips = np.exp(-(((u - 0.5) / 0.05) ** 2) - ((v - 0.38) / 0.03) ** 2)[..., None]
-    eyes = sum(np.exp(-(((u - c) / 0.03) ** 2) - ((v - 0.564) / 0.03) ** 2) for c in (0.425, 0.575))[
-        ..., None
-    ]
+    eyes = np.exp(-(((abs(u - 0.5) - 0.075) / 0.03) ** 2) - ((v - 0.564) / 0.03) ** 2)[..., None]
     mean = mean * (1 - 0.7 * eyes) + lips * (0.05, -0.2, -0.15)
     basis = np.stack([np.ones_like(mean) * 0.06, mean * (0.08, 0.0, -0.06), 0 * mean], 3)
     basis[..., 2] = 0.05 * np.sin(9 * u[..., None] + 7 * v[..., None] + random.uniform(0, 6, 3))

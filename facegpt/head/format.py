@@ -1,6 +1,6 @@
 """The head file: every array of a parametric head, in memory and on disk.
 
-Shape legend: V vertices, F triangles, J joints, S shape, E expression, A albedo components, T texture vertices.
+Shape legend: V vertices, F triangles, J joints, T texture vertices; S shape, E expression, A albedo.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REGION_PREFIX = "regions/"
 
 @dataclass
 class HeadData:
-    """A parametric head in FLAME's form (Li et al. 2017, section 3). Lengths in metres, y up, z out of the face.
+    """A parametric head in FLAME's form (Li et al. 2017, section 3); metres, y up, z out of the face.
 
     v_template (V,3): mean vertices.  triangles (F,3): counter-clockwise from outside.
     shape_basis (V,3,S), expression_basis (V,3,E): displacement per coefficient of 1.
@@ -85,9 +85,8 @@ class HeadData:
         for name, size in zip(NAMES, sizes, strict=True):
             if not getattr(self, name):
                 setattr(self, name, [f"{name.removesuffix('_names')} {k + 1}" for k in range(size)])
-            _require(
-                len(getattr(self, name)) == size, f"{name} has {len(getattr(self, name))} entries, not {size}"
-            )
+            count = len(getattr(self, name))
+            _require(count == size, f"{name} has {count} entries for {size} components")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array that is present, by name; region masks as "regions/NAME"."""
@@ -146,7 +145,8 @@ def load_head_data(path: str | Path) -> HeadData:
         names = {name: header[name] for name in NAMES}
         regions = {k.removeprefix(REGION_PREFIX): v for k, v in arrays.items() if k.startswith(REGION_PREFIX)}
         plain = {k: v for k, v in arrays.items() if not k.startswith(REGION_PREFIX)}
-        return HeadData(**plain, regions=regions, **names, metadata=header["metadata"])
+        members: dict[str, Any] = plain | names | {"regions": regions, "metadata": header["metadata"]}
+        return HeadData(**members)
     except HeadFileError as error:
         raise HeadFileError(f"{path}: {error}") from error
     except (
@@ -189,7 +189,7 @@ def _require(condition: bool | np.bool_, message: str) -> None:
 
 
 def _check_shapes(data: HeadData) -> None:
-    """Every array against the sizes V, F, J, T, H, W that the first ones set."""
+    """Every array against the sizes V, F, J, H, W that the first ones set."""
     _require(
         data.v_template.ndim == 2 and data.triangles.ndim == 2, "v_template is (V, 3) and triangles (F, 3)"
     )
@@ -222,7 +222,7 @@ def _check_shapes(data: HeadData) -> None:
 
 
 def _check_values(data: HeadData) -> None:
-    """Finite numbers, indices in range, a kinematic tree, weights that sum to 1, and arrays that need each other."""
+    """Finite numbers, indices in range, a joint tree, weights that sum to 1, no array without its partner."""
     for name, array in data.arrays().items():
         _require(
             array.dtype.kind != "f" or np.isfinite(array).all(), f"{name} has values that are not finite"

@@ -44,7 +44,7 @@ def contour_points(
 ) -> Tensor:
     """The 17 contour landmarks (B,17,3) in world coordinates.
 
-    rotation (B,3,3): the head's world rotation, root times neck; index (79,17) and barycentric (79,17,3) by yaw.
+    rotation (B,3,3): the head's world rotation, root times neck; index (79,17), barycentric (79,17,3) by yaw.
     """
     row = contour_row(head_yaw(rotation))
     return surface_points(vertices, triangles, index[row].view(-1, CONTOUR), barycentric[row])

@@ -35,7 +35,7 @@ def rotation_matrices(axis_angle: Tensor) -> Tensor:
 
 
 def _series(u: Tensor, first: int) -> Tensor:
-    """sum_k (-u)^k / (2k + first)!: sin(t)/t for first = 1 and (1 - cos(t))/t^2 for first = 2, with u = t^2."""
+    """sum_k (-u)^k / (2k + first)!, u = t^2: sin(t)/t for first = 1, (1 - cos(t))/t^2 for first = 2."""
     value = torch.ones_like(u)
     for k in range(6, 0, -1):
         value = 1 - u / ((2 * k + first) * (2 * k + first - 1)) * value
@@ -70,4 +70,4 @@ def skin(vertices: Tensor, weights: Tensor, rotations: Tensor, translations: Ten
     """
     transforms = torch.cat([rotations, translations[..., None]], -1).flatten(2)  # (B, J, 12)
     blended = (weights @ transforms).unflatten(-1, (3, 4))  # (B, V, 3, 4)
-    return (blended[..., :3] @ vertices[..., None])[..., 0] + blended[..., 3]
+    return (blended[..., :3] * vertices[..., None, :]).sum(-1) + blended[..., 3]
