@@ -23,24 +23,8 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-# LLaVA-1.5's Vicuna format without its system prompt. It is our own because the published llava-1.5-7b-hf
-# template ends an assistant turn with a space instead of </s>: a model trained through it never learns to stop.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% set ns = namespace(text='') %}"
-    "{% if message['content'] is string %}{% set ns.text = message['content'] %}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{% set ns.text = ns.text + '<image>\n' %}"
-    "{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{% set ns.text = ns.text + part['text'] %}"
-    "{% endfor %}"
-    "{% endif %}"
-    "{% if message['role'] == 'user' %}{{ 'USER: ' + ns.text + ' ' }}"
-    "{% elif message['role'] == 'assistant' %}"
-    "{{ 'ASSISTANT: ' }}{% generation %}{{ ns.text + '</s>' }}{% endgeneration %}"
-    "{% else %}{{ ns.text + ' ' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
-)
+from facegpt.model.backbone import CHAT_TEMPLATE
+
 SPARE_ROWS = 30  # at least so many unused vocabulary rows, as llava-1.5-7b-hf has 62 after <pad>
 
 

@@ -1,0 +1,93 @@
+"""The face head: an MLP from the state that predicts `<FACE>` to face parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from facegpt.head.parameters import FaceParameters, ParameterLayout
+
+# How far an output of 1 moves each group: standard deviations for coefficients, radians for rotations, metres
+# for the camera's shift, and the logarithm of the camera's scale (0.1 = 10 %), which so stays positive.
+GROUP_SCALES: dict[str, tuple[float, ...]] = {
+    "shape": (1.0,),
+    "albedo": (1.0,),
+    "expression": (1.0,),
+    "pose": (0.3,),
+    "camera": (0.1, 0.02, 0.02),
+    "lighting": (0.3,),
+    "neck": (0.3,),
+    "eyes": (0.3,),
+}
+LAST_LAYER_GAIN = (
+    0.25  # gives outputs of about 0.1 at the start: near the mean face, yet with gradients behind
+)
+
+
+class FaceHead(nn.Module):
+    """LayerNorm, then linear layers with GELU between them, then offsets from the mean face.
+
+    hidden_size: width of the language model's states.
+    mean (N,): parameter vector of the face that the head starts around, with a camera that frames it.
+    widths: hidden widths, one layer of `hidden_size` when None. (FaceGPT prints the channels
+        5120-5120-257; 5120 is the width of a 13B model, so input and hidden width are the backbone's.)
+    scales: group name -> one number, or one for each component; groups left out take GROUP_SCALES.
+
+    Parameters are float32 and the head computes in their type whatever autocast says around it: it is a
+    few rows only, and bfloat16 has 8 bits for a rotation. The normalisation is ours: the size of a state
+    differs by a factor of ten between backbones, and the start near the mean should not.
+    """
+
+    mean: Tensor
+    scales: Tensor
+
+    def __init__(
+        self,
+        hidden_size: int,
+        layout: ParameterLayout,
+        mean: Tensor,
+        widths: Sequence[int] | None = None,
+        scales: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        super().__init__()
+        if mean.shape != (layout.total,):
+            raise ValueError(f"a mean of shape ({layout.total},) is needed, got {tuple(mean.shape)}")
+        self.layout = layout
+        # Not persistent: a checkpoint describes them in words (facegpt.json) and holds trained weights only.
+        self.register_buffer("mean", mean.detach().float().clone(), persistent=False)
+        self.register_buffer("scales", _scale_vector(layout, scales or {}), persistent=False)
+        channels = [hidden_size, *(widths if widths is not None else [hidden_size])]
+        layers: list[nn.Module] = [nn.LayerNorm(hidden_size)]
+        for inputs, outputs in pairwise(channels):
+            layers += [nn.Linear(inputs, outputs), nn.GELU()]
+        last = nn.Linear(channels[-1], layout.total)
+        nn.init.normal_(last.weight, std=LAST_LAYER_GAIN / channels[-1] ** 0.5)
+        nn.init.zeros_(last.bias)
+        self.network = nn.Sequential(*layers, last)
+
+    def forward(self, states: Tensor) -> FaceParameters:
+        """Face states (F, hidden_size) -> parameters of F faces, float32."""
+        dtype = next(self.network.parameters()).dtype
+        with torch.autocast(device_type=states.device.type, enabled=False):
+            offsets = self.network(states.to(dtype)).float() * self.scales  # (F, N)
+        parameters = FaceParameters.from_vector(self.mean + offsets, self.layout)
+        offset = FaceParameters.from_vector(offsets, self.layout)
+        mean = FaceParameters.from_vector(self.mean[None], self.layout)
+        scale = mean.camera[:, :1] * offset.camera[:, :1].exp()
+        return parameters.replace(camera=torch.cat([scale, parameters.camera[:, 1:]], dim=1))
+
+
+def _scale_vector(layout: ParameterLayout, scales: Mapping[str, Sequence[float]]) -> Tensor:
+    unknown = sorted(set(scales) - set(GROUP_SCALES))
+    if unknown:
+        raise ValueError(f"there is no parameter group '{unknown[0]}'; known: {', '.join(GROUP_SCALES)}")
+    parts = []
+    for name, size in layout.sizes.items():
+        values = torch.tensor(tuple(scales.get(name, GROUP_SCALES[name])), dtype=torch.float32)
+        if len(values) not in (1, size):
+            raise ValueError(f"group '{name}' needs 1 or {size} scales, got {len(values)}")
+        parts.append(values.expand(size))
+    return torch.cat(parts)

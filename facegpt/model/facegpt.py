@@ -1,0 +1,276 @@
+"""FaceGPT: a vision-language model whose `<FACE>` tokens carry face parameters.
+
+Shape legend: N conversations, T tokens, M images, K supervised tokens, F faces, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel, ProcessorMixin
+
+from facegpt.data.sample import Batch
+from facegpt.errors import SampleError
+from facegpt.head.parameters import FaceParameters, ParameterLayout
+from facegpt.model import backbone as vlm
+from facegpt.model.face_head import FaceHead
+from facegpt.model.generation import Reply, generate
+from facegpt.model.tokens import FACE_TOKEN, add_face_token, face_positions
+
+LLAMA_LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """LoRA on the language model; the defaults are those of LLaVA-1.5's own LoRA recipe."""
+
+    rank: int = 128
+    alpha: int = 256
+    dropout: float = 0.05
+    targets: tuple[str, ...] = LLAMA_LINEAR_LAYERS
+
+
+@dataclass(frozen=True)
+class FaceHeadSettings:
+    """Hidden widths (None: one layer of the backbone's width) and output scales; see `FaceHead`."""
+
+    widths: tuple[int, ...] | None = None
+    scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FaceGPTSpec:
+    """What a checkpoint has to know to build the model again; `fingerprint` recognises the backbone."""
+
+    backbone: str
+    layout: ParameterLayout
+    mean: tuple[float, ...]
+    lora: LoraSettings | None
+    head: FaceHeadSettings
+    fingerprint: tuple[float, ...]
+
+
+@dataclass
+class FaceGPTOutput:
+    """What a training step needs.
+
+    logits (K,V) float32 at the positions that predict supervised tokens, labels (K,) those tokens, label_rows
+    (K,) the conversation of each. face_parameters: in the order of the `<FACE>` tokens, face_rows (F,) the
+    conversation of each; with num_faces == 0 one dummy row, the mean face without a gradient.
+    anchor: a scalar zero; add it to the loss on every rank, so that every trainable parameter has a gradient
+    whatever the batch holds. Ranks whose graphs differ make DeepSpeed abort or hang.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    label_rows: Tensor
+    face_parameters: FaceParameters
+    face_rows: Tensor
+    num_faces: int
+    anchor: Tensor
+
+
+class FaceGPT(nn.Module):
+    """A backbone with LoRA, the `<FACE>` token and a face head. Make one with `build_facegpt`.
+
+    It wraps the vision-language model and uses its public parts only. Sub-modules run in the same order for
+    every batch (embedding, vision tower, language model, output layer, face head): ZeRO-3 gathers weights in
+    the order of the first step.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel | PeftModel,
+        face_head: FaceHead,
+        processor: ProcessorMixin,
+        face_token_id: int,
+        spec: FaceGPTSpec,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.face_head = face_head
+        self.processor = processor
+        self.face_token_id = face_token_id
+        self.spec = spec
+
+    @property
+    def vlm(self) -> PreTrainedModel:
+        """The vision-language model with LoRA layers in place, without PEFT's wrapper."""
+        backbone = self.backbone
+        return backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone  # type: ignore
+
+    @property
+    def device(self) -> torch.device:
+        return self.face_head.mean.device
+
+    def train(self, mode: bool = True) -> FaceGPT:
+        """As usual, but the frozen vision tower stays in eval mode."""
+        super().train(mode)
+        vlm.vision_tower(self.vlm).eval()
+        return self
+
+    def forward(self, batch: Batch) -> FaceGPTOutput:
+        """One pass over a padded batch (either side), teacher forced.
+
+        Raises SampleError when images or faces of the batch do not fit its tokens.
+        """
+        rows, columns = face_positions(batch.input_ids, self.face_token_id)
+        if batch.faces is not None and len(batch.faces) != len(rows):
+            raise SampleError(
+                f"batch of {', '.join(batch.ids)}: {len(rows)} <FACE> tokens but {len(batch.faces)} targets"
+            )
+        hidden = self.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
+
+        # The output layer only sees what is needed: (N,T,V) logits of a 7B model would be its largest tensor.
+        label_rows, label_columns = torch.nonzero(batch.label_mask[:, 1:], as_tuple=True)
+        logits = self.vlm.get_output_embeddings()(hidden[label_rows, label_columns]).float()  # (K, V)
+        labels = batch.input_ids[label_rows, label_columns + 1]
+
+        num_faces = len(rows)
+        states = hidden[rows, columns] if num_faces else hidden[:1, 0]  # (F, H)
+        parameters = self.face_head(states)
+        vector = parameters.to_vector()
+        anchor = 0.0 * (vector.sum() + logits[:, :1].sum())
+        if not num_faces:
+            parameters = FaceParameters.from_vector(self.face_head.mean[None].clone(), self.face_head.layout)
+        return FaceGPTOutput(logits, labels, label_rows, parameters, rows, num_faces, anchor)
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor | None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Last hidden states (N,T,H) of prompts or conversations; `cache`, if given, is filled.
+
+        Raises SampleError when `<image>` tokens and images do not match.
+        """
+        model = self.vlm
+        images = 0 if pixel_values is None else len(pixel_values)
+        placeholders = int((input_ids == model.config.image_token_id).sum())
+        expected = images * vlm.image_token_count(self.processor)
+        if placeholders != expected:
+            raise SampleError(
+                f"{images} images need {expected} <image> tokens, but the conversations have {placeholders}"
+            )
+        embeddings = model.get_input_embeddings()(input_ids)  # (N, T, H)
+        if pixel_values is None:
+            features = vlm.image_features(model, vlm.blank_image(model, input_ids.device))
+            embeddings = embeddings + 0.0 * features.mean().to(embeddings.dtype)
+        else:
+            features = vlm.image_features(model, pixel_values.to(model.dtype))
+            is_image = (input_ids == model.config.image_token_id)[..., None]
+            embeddings = embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
+        return self._language_states(embeddings, attention_mask, cache)
+
+    def next_states(self, tokens: Tensor, attention_mask: Tensor, cache: Cache) -> Tensor:
+        """States (N,t,H) of further text tokens (N,t); attention_mask (N,T+t) covers the cache and them."""
+        return self._language_states(self.vlm.get_input_embeddings()(tokens), attention_mask, cache)
+
+    def _language_states(self, embeddings: Tensor, attention_mask: Tensor, cache: Cache | None) -> Tensor:
+        # Counted from the first real token, so that padding on the left changes nothing.
+        position_ids = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
+        output = self.vlm.base_model(
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor | None = None,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+        synchronised: bool = False,
+    ) -> list[Reply]:
+        """Answers to N left-padded prompts; see `facegpt.model.generation.generate`."""
+        return generate(
+            self,
+            input_ids,
+            attention_mask,
+            pixel_values,
+            max_new_tokens,
+            temperature,
+            generator,
+            synchronised,
+        )
+
+
+def build_facegpt(
+    backbone: PreTrainedModel,
+    processor: ProcessorMixin,
+    layout: ParameterLayout,
+    mean: Tensor,
+    lora: LoraSettings | None,
+    head: FaceHeadSettings | None = None,
+) -> FaceGPT:
+    """Add `<FACE>`, LoRA and a face head to a loaded backbone (which is changed, and so is the tokenizer).
+
+    mean (layout.total,): the parameter vector that the face head starts around, `head.mean_parameters()`.
+    lora None leaves the whole backbone frozen, as in a merged checkpoint; the trainable weights are otherwise
+    LoRA, the two vocabulary rows of `<FACE>` (embedding and output layer) and the face head, all float32.
+    Random initial values come from torch's global generator.
+    """
+    head = head or FaceHeadSettings()
+    vlm.freeze(backbone)
+    fingerprint = backbone_fingerprint(backbone)
+    face_token_id = _place_face_token(backbone, processor)
+    hidden_size = vlm.vocabulary_tables(backbone)[0].shape[1]
+    face_head = FaceHead(hidden_size, layout, mean, head.widths, head.scales).to(backbone.device)
+    wrapped = backbone if lora is None else _add_lora(backbone, lora, face_token_id)
+    spec = FaceGPTSpec(
+        backbone=str(backbone.name_or_path),
+        layout=layout,
+        mean=tuple(mean.tolist()),
+        lora=lora,
+        head=head,
+        fingerprint=fingerprint,
+    )
+    return FaceGPT(wrapped, face_head, processor, face_token_id, spec).eval()
+
+
+def backbone_fingerprint(backbone: PreTrainedModel) -> tuple[float, ...]:
+    """Eight weights by which a checkpoint recognises its backbone; bfloat16 changes them by less than 1 %."""
+    tables = vlm.vocabulary_tables(backbone)
+    return tuple(float(value) for table in tables for value in table[16:272:64, 0].float())
+
+
+def _place_face_token(backbone: PreTrainedModel, processor: ProcessorMixin) -> int:
+    """Give `<FACE>` a row; a new one starts as the mean of all words, neither likely nor impossible."""
+    rows = vlm.vocabulary_tables(backbone)[0].shape[0]
+    tokenizer = processor.tokenizer
+    known = len(tokenizer)
+    if FACE_TOKEN in tokenizer.get_vocab():  # a merged model: its row is trained already
+        return add_face_token(tokenizer, rows)
+    if known >= rows:  # no spare row: grow to a multiple of 64, never shrink
+        rows = (known // 64 + 1) * 64
+        backbone.resize_token_embeddings(rows, mean_resizing=False)
+        vlm.freeze(backbone)
+    token_id = add_face_token(tokenizer, rows)
+    with torch.no_grad():
+        for table in vlm.vocabulary_tables(backbone):
+            table[token_id:] = table[:known].float().mean(dim=0).to(table.dtype)
+    return token_id
+
+
+def _add_lora(backbone: PreTrainedModel, lora: LoraSettings, face_token_id: int) -> PeftModel:
+    names = {id(module): name for name, module in backbone.named_modules()}
+    tables = (backbone.get_input_embeddings(), backbone.get_output_embeddings())
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=vlm.lora_targets(backbone, tuple(lora.targets)),
+        trainable_token_indices={names[id(table)]: [face_token_id] for table in tables},
+    )
+    return get_peft_model(backbone, config)  # keeps its own weights in float32 under a bfloat16 base
