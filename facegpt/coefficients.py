@@ -1,4 +1,4 @@
-"""Names and units for every number of a parameter vector, so that files written from faces explain themselves."""
+"""Names and units for every number of a parameter vector, so that files of faces explain themselves."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def named_coefficients(parameters: FaceParameters, head: HeadModel) -> list[dict
         "albedo": head.albedo_names,
     }
     vector = parameters.to_vector()[0].tolist()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for group, size in head.layout.sizes.items():
         names = _FIXED_NAMES.get(group) or _numbered(group, head_names[group], size)
-        for position in range(size):
-            unit = _CAMERA_UNITS[position] if group == "camera" else _UNITS[group]
-            rows.append({"index": len(rows), "group": group, "name": names[position], "unit": unit})
-            rows[-1]["value"] = vector[rows[-1]["index"]]
+        units = _CAMERA_UNITS if group == "camera" else (_UNITS[group],) * size
+        for name, unit in zip(names, units, strict=True):
+            index = len(rows)
+            rows.append({"index": index, "group": group, "name": name, "unit": unit, "value": vector[index]})
     return rows
 
 

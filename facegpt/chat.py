@@ -1,0 +1,186 @@
+"""A chat session: text and images go in, text and 3D faces come out, and the conversation is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from facegpt.data.conversation import IMAGE_TOKEN, encode_prompt
+from facegpt.data.sample import Message
+from facegpt.errors import CheckpointError, SampleError
+from facegpt.head.parameters import FaceParameters
+from facegpt.model.backbone import image_token_count
+from facegpt.model.checkpoint import DESCRIPTION
+from facegpt.model.facegpt import FaceGPT
+from facegpt.model.generation import Reply
+from facegpt.model.tokens import FACE_TOKEN
+from facegpt.perception.landmark_files import read_image
+
+
+@dataclass
+class Request:
+    """A conversation that ends with a user turn; the images are in the order of their `<image>`."""
+
+    messages: list[Message]
+    images: list[Image.Image] = field(default_factory=list)
+    name: str = "the conversation"
+
+    @staticmethod
+    def ask(text: str, image: Image.Image | None = None, name: str = "the question") -> Request:
+        """A single question, about an image where one is given."""
+        text = text if image is None else f"{IMAGE_TOKEN}\n{text}"
+        return Request([Message("user", text)], [] if image is None else [image], name)
+
+
+def answer(
+    model: FaceGPT,
+    requests: Sequence[Request],
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> list[Reply]:
+    """Generate the answers to several conversations in one batch.
+
+    The longest of them with its answer has to fit into the model's context; what is left there limits
+    max_new_tokens.
+    Raises SampleError, naming the request, for turns that do not alternate, images that do not match their
+    `<image>` tokens, and a conversation that leaves no room for an answer.
+    """
+    ids, mask = _pad_left([_encode(model, request) for request in requests], model.processor.tokenizer)
+    limit = context_length(model)
+    room = limit - ids.shape[1]
+    if room < 1:
+        longest = requests[int(mask.sum(1).argmax())].name
+        raise SampleError(
+            f"{longest} has {ids.shape[1]} tokens, the model's context is {limit}: shorten it or start anew"
+        )
+    images = [image.convert("RGB") for request in requests for image in request.images]
+    pixels = None
+    if images:
+        pixels = model.processor.image_processor(images, return_tensors="pt")["pixel_values"].to(model.device)
+    return model.generate(
+        ids.to(model.device),
+        mask.to(model.device),
+        pixels,
+        max_new_tokens=min(max_new_tokens, room),
+        temperature=temperature,
+        generator=generator,
+    )
+
+
+def newest_checkpoint(path: str | Path) -> Path:
+    """The checkpoint directory that `path` means: itself, or the newest one of a run directory.
+
+    Raises CheckpointError when there is none.
+    """
+    path = Path(path)
+    if (path / DESCRIPTION).is_file():
+        return path
+    found = sorted(file.parent for file in path.glob(f"checkpoints/step_*/{DESCRIPTION}"))
+    if not found:
+        raise CheckpointError(
+            f"{path} holds no checkpoint; give a run directory or a folder with {DESCRIPTION}"
+        )
+    return found[-1]
+
+
+def context_length(model: FaceGPT) -> int:
+    """The most tokens, image tokens and answer included, that the language model has positions for."""
+    return int(model.vlm.config.get_text_config().max_position_embeddings)
+
+
+@dataclass
+class Turn:
+    """One reply. text shows `<FACE>` where the model said it; faces holds one entry (batch of 1) for each.
+
+    probabilities: how likely the model found each `<FACE>` where it said it, in [0,1]. A reply without faces
+    is an ordinary answer, not an error.
+    """
+
+    text: str
+    faces: list[FaceParameters]
+    probabilities: list[float]
+
+
+class ChatSession:
+    """A conversation with one model. `messages` and `images` are what has been said and shown so far.
+
+    Example:
+        session = ChatSession(model)
+        turn = session.say("What is the 3D face in this picture?", "photo.jpg")
+        mesh = head.mesh(turn.faces[0])
+    """
+
+    def __init__(
+        self, model: FaceGPT, max_new_tokens: int = 256, temperature: float = 0.0, seed: int | None = None
+    ) -> None:
+        """temperature 0 always takes the likeliest token; above 0, `seed` makes the draws repeatable."""
+        self.model = model
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.messages: list[Message] = []
+        self.images: list[Image.Image] = []
+        self._generator = None if seed is None else torch.Generator(model.device).manual_seed(seed)
+
+    def say(self, text: str, image: Image.Image | str | Path | None = None) -> Turn:
+        """Send a user turn, with an image before the text where there is one, and return the reply.
+
+        A failed turn and an empty reply leave the conversation as it was, so one can go on after them.
+        Raises SampleError for a text that is empty or spells `<image>` or `<FACE>`, and for a conversation
+        that has outgrown the model's context; ImageError for an unreadable image.
+        """
+        _check_text(text)
+        shown = list(self.images)
+        if image is not None:
+            shown.append(image.convert("RGB") if isinstance(image, Image.Image) else read_image(image))
+            text = f"{IMAGE_TOKEN}\n{text}"
+        said = [*self.messages, Message("user", text)]
+        reply = answer(
+            self.model, [Request(said, shown)], self.max_new_tokens, self.temperature, self._generator
+        )[0]
+        if reply.text:
+            # A model may spell the placeholder letter by letter; as history it must not ask for an image.
+            self.messages = [*said, Message("assistant", reply.text.replace(IMAGE_TOKEN, "image"))]
+            self.images = shown
+        faces = [] if reply.faces is None else [reply.faces[i] for i in range(len(reply.faces))]
+        return Turn(reply.text, faces, reply.face_probabilities.tolist())
+
+    def reset(self) -> None:
+        """Forget the conversation."""
+        self.messages, self.images = [], []
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise SampleError("the message is empty; write a question or a description")
+    for token, advice in (
+        (IMAGE_TOKEN, "give the picture as the image"),
+        (FACE_TOKEN, "only the model says it"),
+    ):
+        if token in text:
+            raise SampleError(f"the message spells {token}; leave it out, {advice}")
+
+
+def _encode(model: FaceGPT, request: Request) -> list[int]:
+    expected = sum(message.text.count(IMAGE_TOKEN) for message in request.messages)
+    if expected != len(request.images):
+        raise SampleError(f"{request.name} has {expected} {IMAGE_TOKEN} but {len(request.images)} images")
+    count = image_token_count(model.processor)
+    return encode_prompt(request.messages, model.processor.tokenizer, count, request.name)
+
+
+def _pad_left(rows: Sequence[list[int]], tokenizer: Any) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask (N,T), padded on the left: generation goes on from the last column."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), int(tokenizer.pad_token_id))
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, width - len(row) :] = torch.tensor(row)
+        mask[number, width - len(row) :] = 1
+    return ids, mask
