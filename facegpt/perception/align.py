@@ -94,9 +94,11 @@ def align_face(image: Tensor, landmarks: Tensor) -> Tensor:
 
     Differentiable in the image; no gradient reaches the landmarks.
     """
-    points = five_points(landmarks.detach())
-    template = (points.new_tensor(_TEMPLATE) + 0.5).expand(len(points), 5, 2)
-    return warp(image, fit_similarity(points, template), ALIGNED_SIZE)
+    # Under autocast the small matrix products would run in bfloat16: 3 digits are too few for pixels.
+    with torch.autocast(image.device.type, enabled=False):
+        points = five_points(landmarks.detach())
+        template = (points.new_tensor(_TEMPLATE) + 0.5).expand(len(points), 5, 2)
+        return warp(image, fit_similarity(points, template), ALIGNED_SIZE)
 
 
 def crop_face(

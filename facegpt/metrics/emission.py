@@ -1,0 +1,33 @@
+"""Does the model say `<FACE>` when it should, and only then?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass
+class Emission:
+    """Percentages; NaN where no answer of that kind was asked for.
+
+    recall: wanted faces that came. false_positive_rate: answers that should hold no face and hold one.
+    """
+
+    recall: float
+    false_positive_rate: float
+
+
+def emission(wanted: Sequence[int], emitted: Sequence[int]) -> Emission:
+    """Compare the number of faces per answer with the number wanted there.
+
+    In an answer that wants n faces, at most n of the emitted ones count as found; surplus faces there are not
+    false positives. Raises ValueError when the lengths differ.
+    """
+    pairs = list(zip(wanted, emitted, strict=True))
+    total, found = sum(wanted), sum(min(w, e) for w, e in pairs)
+    silent = [e for w, e in pairs if w == 0]
+    return Emission(
+        recall=100 * found / total if total else math.nan,
+        false_positive_rate=100 * sum(e > 0 for e in silent) / len(silent) if silent else math.nan,
+    )

@@ -1,0 +1,75 @@
+"""Rigid alignment of two surfaces by point-to-plane ICP.
+
+Chen and Medioni 1992, linearised as in Low 2004. Point-to-point ICP slides slowly along a head's smooth
+surface; this converges in a few steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+
+@dataclass
+class Alignment:
+    """A similarity x -> scale * rotation @ x + translation, and how well it fits.
+
+    rotation (3,3), translation (3,). residual: root mean square point-to-plane distance, in the unit of the
+    points. iterations: steps taken.
+    """
+
+    scale: float
+    rotation: np.ndarray
+    translation: np.ndarray
+    residual: float
+    iterations: int
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Transform points (N,3)."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+
+def icp(
+    source: np.ndarray,
+    target: np.ndarray,
+    target_normals: np.ndarray,
+    scale: bool = False,
+    iterations: int = 50,
+    tolerance: float = 1e-7,
+) -> Alignment:
+    """Align source points (N,3) with a target surface, given by points (M,3) and their unit normals (M,3).
+
+    Starts with both centroids on each other, then pairs every source point with its nearest target point and
+    minimises the squared distances to the tangent planes there, until a step moves no point by more than
+    `tolerance` (in the points' unit) or the iterations are used up. `scale` frees a seventh parameter; leave
+    it off for heads in metres. All points count: crop both surfaces to the same region first. Needs a start
+    within some 20 degrees.
+    """
+    tree = cKDTree(target)
+    factor, rotation = 1.0, np.eye(3)
+    translation = target.mean(axis=0) - source.mean(axis=0)
+    steps = 0
+    while steps < iterations:
+        steps += 1
+        moved = factor * source @ rotation.T + translation
+        index = tree.query(moved)[1]
+        normals, centre = target_normals[index], moved.mean(axis=0)
+        arms = moved - centre  # rotate about the centroid: better conditioned than about the origin
+        rows = [np.cross(arms, normals), normals]
+        if scale:
+            rows.append(np.sum(arms * normals, axis=1, keepdims=True))
+        distances = np.sum((target[index] - moved) * normals, axis=1)
+        update = np.linalg.lstsq(np.concatenate(rows, axis=1), distances, rcond=None)[0]
+        turn, growth = Rotation.from_rotvec(update[:3]).as_matrix(), 1 + (update[6] if scale else 0.0)
+        factor, rotation = growth * factor, turn @ rotation
+        translation = growth * turn @ (translation - centre) + centre + update[3:6]
+        shift = np.abs(factor * source @ rotation.T + translation - moved).max()
+        if shift < tolerance:
+            break
+    moved = factor * source @ rotation.T + translation
+    index = tree.query(moved)[1]
+    residual = np.sqrt(np.mean(np.sum((target[index] - moved) * target_normals[index], axis=1) ** 2))
+    return Alignment(factor, rotation, translation, float(residual), steps)

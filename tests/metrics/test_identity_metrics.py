@@ -1,0 +1,47 @@
+"""Recognition rate, matching among candidates, and emission."""
+
+import math
+
+import pytest
+import torch
+
+from facegpt.metrics.emission import emission
+from facegpt.metrics.identity import matching_accuracy, recognition_rate
+
+
+def test_recognition_rate_is_a_hundred_times_the_cosine():
+    prediction = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    truth = torch.tensor([[3.0, 0.0], [1.0, 0.0], [5.0, 0.0], [-1.0, 0.0]])
+    expected = torch.tensor([100.0, 100 / math.sqrt(2), 0.0, -100.0])
+    assert torch.allclose(recognition_rate(prediction, truth), expected, atol=1e-5)
+
+
+def test_matching_accuracy_by_hand():
+    distances = torch.tensor([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1], [0.5, 0.4, 0.6], [9.0, 8.0, 7.0]])
+    assert matching_accuracy(distances, torch.tensor([0, 0, 1, 2])) == 75
+
+
+def test_ties_and_nan_count_against_the_model():
+    distances = torch.tensor([[0.1, 0.1], [0.0, 0.0], [torch.nan, 1.0], [0.0, torch.nan], [0.0, 1.0]])
+    assert math.isclose(matching_accuracy(distances, torch.zeros(5, dtype=torch.long)), 20)
+
+
+def test_matching_needs_something_to_confuse():
+    with pytest.raises(ValueError, match="K > 1"):
+        matching_accuracy(torch.zeros(3, 1), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ValueError, match="Q > 0"):
+        matching_accuracy(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+
+
+def test_emission_by_hand():
+    # wanted 1: came, missing, came twice; wanted 3: two came; wanted none: silent twice, one, two
+    result = emission([1, 1, 1, 3, 0, 0, 0, 0], [1, 0, 2, 2, 0, 0, 1, 2])
+    assert math.isclose(result.recall, 100 * 4 / 6)
+    assert result.false_positive_rate == 50
+
+
+def test_emission_without_a_case_is_not_a_number():
+    assert math.isnan(emission([1, 2], [1, 2]).false_positive_rate)
+    assert math.isnan(emission([0], [0]).recall)
+    with pytest.raises(ValueError):
+        emission([1, 1], [1])
