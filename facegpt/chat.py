@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from facegpt.data.conversation import IMAGE_TOKEN, encode_prompt
-from facegpt.data.sample import Message
+from facegpt.data.collate import collate_prompts
+from facegpt.data.conversation import IMAGE_TOKEN
+from facegpt.data.sample import Message, Sample
 from facegpt.errors import CheckpointError, SampleError
 from facegpt.head.parameters import FaceParameters
-from facegpt.model.backbone import image_token_count
 from facegpt.model.checkpoint import DESCRIPTION
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply
@@ -23,52 +21,39 @@ from facegpt.model.tokens import FACE_TOKEN
 from facegpt.perception.landmark_files import read_image
 
 
-@dataclass
-class Request:
-    """A conversation that ends with a user turn; the images are in the order of their `<image>`."""
-
-    messages: list[Message]
-    images: list[Image.Image] = field(default_factory=list)
-    name: str = "the conversation"
-
-    @staticmethod
-    def ask(text: str, image: Image.Image | None = None, name: str = "the question") -> Request:
-        """A single question, about an image where one is given."""
-        text = text if image is None else f"{IMAGE_TOKEN}\n{text}"
-        return Request([Message("user", text)], [] if image is None else [image], name)
+def question(text: str, image: Image.Image | None = None, name: str = "the question") -> Sample:
+    """A sample of one user turn that waits for an answer, about an image where one is given."""
+    text = text if image is None else f"{IMAGE_TOKEN}\n{text}"
+    return Sample(name, "chat", [Message("user", text)], [] if image is None else [image])
 
 
 def answer(
     model: FaceGPT,
-    requests: Sequence[Request],
+    conversations: Sequence[Sample],
     max_new_tokens: int = 256,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[Reply]:
-    """Generate the answers to several conversations in one batch.
+    """Generate the answers to several conversations, each ending with a user turn, in one batch.
 
     The longest of them with its answer has to fit into the model's context; what is left there limits
     max_new_tokens.
-    Raises SampleError, naming the request, for turns that do not alternate, images that do not match their
-    `<image>` tokens, and a conversation that leaves no room for an answer.
+    Raises SampleError, naming the conversation, for turns that do not alternate, images that do not match
+    their `<image>` tokens, and a conversation that leaves no room for an answer.
     """
-    ids, mask = _pad_left([_encode(model, request) for request in requests], model.processor.tokenizer)
-    limit = context_length(model)
-    room = limit - ids.shape[1]
-    if room < 1:
-        longest = requests[int(mask.sum(1).argmax())].name
+    batch = collate_prompts(conversations, model.processor)
+    limit, length = context_length(model), batch.input_ids.shape[1]
+    if length >= limit:
+        longest = batch.ids[int(batch.attention_mask.sum(1).argmax())]
         raise SampleError(
-            f"{longest} has {ids.shape[1]} tokens, the model's context is {limit}: shorten it or start anew"
+            f"{longest} has {length} tokens, the model's context is {limit}: shorten it or start anew"
         )
-    images = [image.convert("RGB") for request in requests for image in request.images]
-    pixels = None
-    if images:
-        pixels = model.processor.image_processor(images, return_tensors="pt")["pixel_values"].to(model.device)
+    batch = batch.to(model.device)
     return model.generate(
-        ids.to(model.device),
-        mask.to(model.device),
-        pixels,
-        max_new_tokens=min(max_new_tokens, room),
+        batch.input_ids,
+        batch.attention_mask,
+        batch.pixel_values,
+        max_new_tokens=min(max_new_tokens, limit - length),
         temperature=temperature,
         generator=generator,
     )
@@ -142,7 +127,11 @@ class ChatSession:
             text = f"{IMAGE_TOKEN}\n{text}"
         said = [*self.messages, Message("user", text)]
         reply = answer(
-            self.model, [Request(said, shown)], self.max_new_tokens, self.temperature, self._generator
+            self.model,
+            [Sample("the chat", "chat", said, shown)],
+            self.max_new_tokens,
+            self.temperature,
+            self._generator,
         )[0]
         if reply.text:
             # A model may spell the placeholder letter by letter; as history it must not ask for an image.
@@ -165,22 +154,3 @@ def _check_text(text: str) -> None:
     ):
         if token in text:
             raise SampleError(f"the message spells {token}; leave it out, {advice}")
-
-
-def _encode(model: FaceGPT, request: Request) -> list[int]:
-    expected = sum(message.text.count(IMAGE_TOKEN) for message in request.messages)
-    if expected != len(request.images):
-        raise SampleError(f"{request.name} has {expected} {IMAGE_TOKEN} but {len(request.images)} images")
-    count = image_token_count(model.processor)
-    return encode_prompt(request.messages, model.processor.tokenizer, count, request.name)
-
-
-def _pad_left(rows: Sequence[list[int]], tokenizer: Any) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask (N,T), padded on the left: generation goes on from the last column."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), int(tokenizer.pad_token_id))
-    mask = torch.zeros_like(ids)
-    for number, row in enumerate(rows):
-        ids[number, width - len(row) :] = torch.tensor(row)
-        mask[number, width - len(row) :] = 1
-    return ids, mask

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from facegpt.chat import Request, answer
+from facegpt.chat import answer, question
 from facegpt.head.model import HeadModel
 from facegpt.model.backbone import load_backbone
 from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
@@ -19,7 +19,7 @@ TEXTS = [
 
 
 def talking_model(head: HeadModel, folder: Path, speaks: bool = True) -> FaceGPT:
-    """A FaceGPT of random weights whose backbone lies in `folder`; with `speaks`, replies begin with `<FACE>`."""
+    """A FaceGPT of random weights, its backbone in `folder`; if it `speaks`, replies begin with `<FACE>`."""
     if not folder.exists():
         save_tiny_llava(*build_tiny_llava(TEXTS, TINY_RANDOM), folder)
     backbone, processor = load_backbone(folder, torch.float32)
@@ -39,8 +39,7 @@ def _speak(model: FaceGPT) -> FaceGPT:
     states: list[torch.Tensor] = []
     output = model.vlm.get_output_embeddings()
     handle = output.register_forward_hook(lambda module, inputs, result: states.append(inputs[0]))
-    answer(model, [Request.ask("Show me the face.", grey_image()), Request.ask("Describe it.")][:1], 1)
-    answer(model, [Request.ask("What does the face look like?")], 1)
+    answer(model, [question("Show me the face.", grey_image()), question("What does it look like?")], 1)
     handle.remove()
     row = next(p for name, p in model.named_parameters() if "lm_head" in name and "trainable_tokens" in name)
     with torch.no_grad():

@@ -10,8 +10,8 @@ from PIL import Image
 from small_head import small_head
 from talking_model import grey_image, talking_model
 
-from facegpt.chat import ChatSession, Request, answer, context_length, newest_checkpoint
-from facegpt.data.sample import Message
+from facegpt.chat import ChatSession, answer, context_length, newest_checkpoint, question
+from facegpt.data.sample import Message, Sample
 from facegpt.errors import CheckpointError, ImageError, SampleError
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply
@@ -35,7 +35,9 @@ def test_a_reply_is_the_one_that_the_whole_conversation_written_by_hand_gets(mod
     session = ChatSession(model, max_new_tokens=4)
     first = session.say("Show me the face.", grey_image())
     second = session.say("And now?", Image.new("RGB", (20, 30), "red"))
-    by_hand = Request(
+    by_hand = Sample(
+        "by hand",
+        "test",
         [
             Message("user", "<image>\nShow me the face."),
             Message("assistant", first.text),
@@ -52,9 +54,9 @@ def test_a_reply_is_the_one_that_the_whole_conversation_written_by_hand_gets(mod
 
 def test_the_batch_gives_what_single_requests_give(model: FaceGPT) -> None:
     requests = [
-        Request.ask("Show me the face.", grey_image()),
-        Request.ask("A longer question without any picture, if you please?"),
-        Request.ask("Why?", Image.new("RGB", (9, 9), "blue")),
+        question("Show me the face.", grey_image()),
+        question("A longer question without any picture, if you please?"),
+        question("Why?", Image.new("RGB", (9, 9), "blue")),
     ]
     together = answer(model, requests, max_new_tokens=4)
     for request, reply in zip(requests, together, strict=True):
@@ -98,7 +100,7 @@ def test_texts_that_cannot_be_encoded_are_refused(model: FaceGPT, text: str, mat
 def test_an_answer_is_cut_where_the_context_ends(model: FaceGPT) -> None:
     words = "word " * 60
     session = ChatSession(model, max_new_tokens=10_000)
-    used = len(answer(model, [Request.ask(words)], max_new_tokens=1)[0].ids)
+    used = len(answer(model, [question(words)], max_new_tokens=1)[0].ids)
     assert used == 1
     session.say(words)  # would run beyond the last position without the limit
 
