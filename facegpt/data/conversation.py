@@ -66,7 +66,7 @@ def encode_conversation(
     stands anywhere but at the start of a user turn (before a line break), or `<FACE>` in a user turn; when
     truncation would cut one of them; and when no token is supervised.
     """
-    _check_turns(messages, "assistant", name)
+    check_messages(messages, "assistant", name)
     encoded = _encode(messages, tokenizer, image_tokens, name, chat)
     if max_length is not None and len(encoded.input_ids) > max_length:
         cut = encoded.input_ids[max_length:]
@@ -92,7 +92,7 @@ def encode_prompt(
     chat: ChatFormat = VICUNA,
 ) -> list[int]:
     """Ids of a conversation that ends with a user turn, up to where the answer begins; errors as above."""
-    _check_turns(messages, "user", name)
+    check_messages(messages, "user", name)
     return _encode(messages, tokenizer, image_tokens, name, chat).input_ids
 
 
@@ -129,11 +129,9 @@ def _encode(
     follow = pieces.first
     for turn, message in enumerate(messages):
         if message.role == "user":
-            _check_user_text(message.text, name)
             system = chat.system if turn == 0 else ""
             text = f"{system}{chat.user}{message.text}{chat.between}{chat.assistant}"
         else:
-            _check_answer(message.text, name)
             text, follow = " " + message.text, pieces.within
             if FACE_TOKEN in text:
                 markers[FACE_TOKEN] = [_token_id(tokenizer, FACE_TOKEN)]
@@ -193,26 +191,24 @@ def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     return int(token_id)  # type: ignore[arg-type]
 
 
-def _check_turns(messages: Sequence[Message], last: str, name: str) -> None:
+def check_messages(messages: Sequence[Message], last: str, name: str) -> None:
+    """Raise SampleError unless turns alternate, end with role `last`, and hold tokens only where they may."""
     roles = [message.role for message in messages]
     expected = ["user", "assistant"] * (len(roles) // 2 + 1)
     if not roles or roles != expected[: len(roles)] or roles[-1] != last:
         raise SampleError(
-            f"{name} must alternate from user to assistant and end with {last}, its turns are {roles}"
+            f"{name} must alternate user and assistant and end with {last}, its turns are {roles}"
         )
-
-
-def _check_user_text(text: str, name: str) -> None:
-    if FACE_TOKEN in text:
-        raise SampleError(f"{name} has {FACE_TOKEN} in a user turn; only answers may hold it")
-    if IMAGE_TOKEN in re.sub(rf"^({IMAGE_TOKEN}\n)+", "", text):
-        raise SampleError(
-            f"{name} has {IMAGE_TOKEN} inside a user turn; put it first, with a line break after it"
-        )
-
-
-def _check_answer(text: str, name: str) -> None:
-    if IMAGE_TOKEN in text:
-        raise SampleError(f"{name} has {IMAGE_TOKEN} in an answer; only user turns may hold it")
-    if not text.strip():
-        raise SampleError(f"{name} has an empty answer, there is nothing to learn from it")
+    for message in messages:
+        text = message.text
+        if message.role == "user":
+            if FACE_TOKEN in text:
+                raise SampleError(f"{name} has {FACE_TOKEN} in a user turn; only answers may hold it")
+            if IMAGE_TOKEN in re.sub(rf"^({IMAGE_TOKEN}\n)+", "", text):
+                raise SampleError(
+                    f"{name} has {IMAGE_TOKEN} inside a user turn; put it first, on its own line"
+                )
+        elif IMAGE_TOKEN in text:
+            raise SampleError(f"{name} has {IMAGE_TOKEN} in an answer; only user turns may hold it")
+        elif not text.strip():
+            raise SampleError(f"{name} has an empty answer, there is nothing to learn from it")

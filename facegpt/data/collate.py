@@ -1,0 +1,120 @@
+"""Samples to a batch: token ids padded, images preprocessed, face targets stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import ProcessorMixin
+
+from facegpt.data.conversation import VICUNA, ChatFormat, encode_conversation, encode_prompt
+from facegpt.data.sample import Batch, FaceTarget, FaceTargets, Sample
+from facegpt.data.validate import validate_sample
+
+
+def collate(
+    samples: Sequence[Sample],
+    processor: ProcessorMixin,
+    max_length: int | None = None,
+    chat: ChatFormat = VICUNA,
+) -> Batch:
+    """Whole conversations for training, padded on the right. Raises SampleError, naming the sample."""
+    encoded = []
+    for sample in samples:
+        validate_sample(sample)
+        tokens = image_token_count(processor)
+        encoded.append(
+            encode_conversation(sample.messages, processor.tokenizer, tokens, max_length, sample.id, chat)
+        )
+    length = max(len(item.input_ids) for item in encoded)
+    ids = torch.full((len(samples), length), processor.tokenizer.pad_token_id, dtype=torch.int64)
+    attention, labels = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool)
+    for row, item in enumerate(encoded):
+        ids[row, : len(item.input_ids)] = torch.tensor(item.input_ids)
+        attention[row, : len(item.input_ids)] = 1
+        labels[row, : len(item.input_ids)] = torch.tensor(item.label_mask)
+    return _batch(samples, processor, ids, attention, labels)
+
+
+def collate_prompts(samples: Sequence[Sample], processor: ProcessorMixin, chat: ChatFormat = VICUNA) -> Batch:
+    """Conversations that end with a user turn, for generation: padded on the left, nothing supervised.
+
+    Face targets of the samples, which evaluation compares the answers with, need no `<FACE>` in the turns.
+    Raises SampleError, naming the sample.
+    """
+    prompts = []
+    for sample in samples:
+        validate_sample(sample, prompt=True)
+        tokens = image_token_count(processor)
+        prompts.append(encode_prompt(sample.messages, processor.tokenizer, tokens, sample.id, chat))
+    length = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(samples), length), processor.tokenizer.pad_token_id, dtype=torch.int64)
+    attention = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, length - len(prompt) :] = torch.tensor(prompt)
+        attention[row, length - len(prompt) :] = 1
+    return _batch(samples, processor, ids, attention, torch.zeros(ids.shape, dtype=torch.bool))
+
+
+def image_token_count(processor: ProcessorMixin) -> int:
+    """How many `<image>` tokens stand for one image, from the processor's crop, patch size and CLS token."""
+    llava: Any = processor
+    height, width = (
+        llava.image_processor.crop_size[side] // llava.patch_size for side in ("height", "width")
+    )
+    dropped = 1 if llava.vision_feature_select_strategy == "default" else 0
+    return int(height * width + llava.num_additional_image_tokens - dropped)
+
+
+def pixel_values(images: Sequence[Image.Image], processor: ProcessorMixin) -> Tensor:
+    """Images (M,3,h,w) as the vision tower takes them.
+
+    Images that are not square are padded with the mean colour, as LLaVA-1.5 was trained, not cropped.
+    """
+    fill = tuple(round(255 * value) for value in processor.image_processor.image_mean)
+    squares = [_square(image.convert("RGB"), fill) for image in images]
+    values: Tensor = processor.image_processor(images=squares, return_tensors="pt").pixel_values
+    return values
+
+
+def stack_targets(faces: Sequence[FaceTarget]) -> FaceTargets | None:
+    """Face targets of one size as a batch, None when there are none; parameters only if all have them."""
+    if not faces:
+        return None
+    parameters = [face.parameters for face in faces]
+    known = [values for values in parameters if values is not None]
+    return FaceTargets(
+        torch.stack([face.image for face in faces]),
+        torch.stack([face.landmarks for face in faces]),
+        torch.stack([face.skin_mask for face in faces]),
+        torch.stack(known) if len(known) == len(faces) else None,
+    )
+
+
+def _batch(
+    samples: Sequence[Sample], processor: Any, ids: Tensor, attention: Tensor, labels: Tensor
+) -> Batch:
+    images = [image for sample in samples for image in sample.images]
+    return Batch(
+        ids=[sample.id for sample in samples],
+        sources=[sample.source for sample in samples],
+        input_ids=ids,
+        attention_mask=attention,
+        label_mask=labels,
+        pixel_values=pixel_values(images, processor) if images else None,
+        faces=stack_targets([face for sample in samples for face in sample.faces]),
+    )
+
+
+def _square(image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
+    side = max(image.size)
+    if image.size == (side, side):
+        return image
+    canvas = np.full((side, side, 3), fill, dtype=np.uint8)
+    top, left = (side - image.height) // 2, (side - image.width) // 2
+    canvas[top : top + image.height, left : left + image.width] = np.asarray(image)
+    return Image.fromarray(canvas)

@@ -1,0 +1,190 @@
+"""The three kinds of training data as sources: an index and an epoch give a sample, always the same one."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from facegpt.data.conversation import IMAGE_TOKEN
+from facegpt.data.records import FaceRecords
+from facegpt.data.sample import FaceRecord, Message, Sample
+from facegpt.data.targets import face_target
+from facegpt.data.templates import combined_request, face_request
+from facegpt.errors import SampleError
+from facegpt.model.tokens import FACE_TOKEN
+from facegpt.perception.landmark_files import read_image
+
+Turn = tuple[str, str]
+
+
+class Source(Protocol):
+    """What a mixture draws from. `name` appears in logs and as `Sample.source`."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, epoch: int) -> Sample: ...
+
+
+@dataclass
+class ImageToFace:
+    """A photograph goes in, its face comes out, with conversation about the photograph around it.
+
+    target_size: side of the face target in pixels. conversation_rate: share of the samples with questions
+    about the photograph (up to `max_questions`), which come before or after the face or in one turn with it.
+    faceless_rate: share of the samples that only talk, so that the model learns not to answer everything with
+    a face. Both count only where the record has a conversation.
+    """
+
+    records: FaceRecords
+    target_size: int
+    seed: int = 0
+    conversation_rate: float = 0.7
+    faceless_rate: float = 0.1
+    max_questions: int = 3
+    name: str = "image_to_face"
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        record = self.records[index]
+        rng = _generator(self.name, self.seed, epoch, index)
+        turns = self._turns(record, rng)
+        messages = _messages(turns, with_image=True)
+        asked = any(FACE_TOKEN in message.text for message in messages)
+        faces = [face_target(record, self.target_size)] if asked else []
+        return Sample(record.id, self.name, messages, [record.image], faces)
+
+    def _turns(self, record: FaceRecord, rng: random.Random) -> list[Turn]:
+        kind = rng.random()
+        if not record.conversation or kind >= self.conversation_rate + self.faceless_rate:
+            return [face_request(rng)]
+        count = rng.randint(1, min(self.max_questions, len(record.conversation)))
+        turns = rng.sample(record.conversation, count)
+        if kind < self.faceless_rate:
+            return turns
+        place = rng.randint(0, count)
+        if rng.random() < 0.25:
+            place = min(place, count - 1)
+            turns[place] = combined_request(rng, *turns[place])
+            return turns
+        return [*turns[:place], face_request(rng), *turns[place:]]
+
+
+class TextToFace:
+    """A description alone goes in; the loss compares with the photograph that it was written for.
+
+    Only records that have a description count. Raises SampleError when none has.
+    """
+
+    name = "text_to_face"
+
+    def __init__(self, records: FaceRecords, target_size: int, seed: int = 0) -> None:
+        self.records, self.target_size, self.seed = records, target_size, seed
+        annotations = records.annotations
+        self.indices = [
+            index
+            for index, record_id in enumerate(records.ids)
+            if record_id in annotations and annotations[record_id].description
+        ]
+        if not self.indices:
+            raise SampleError(f"{records.path} has no descriptions; write them with data_gen/describe.py")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        record = self.records[self.indices[index]]
+        rng = _generator(self.name, self.seed, epoch, index)
+        messages = _messages([face_request(rng, record.description)], with_image=False)
+        return Sample(record.id, self.name, messages, [], [face_target(record, self.target_size)])
+
+
+class Instruct:
+    """Instruction following from a JSON list in LLaVA's format, read as it is.
+
+    Rows are {"id", "image" (optional, relative to `image_folder`), "conversations": [{"from", "value"}]}.
+    As LLaVA does, an opening answer and a last question without answer are dropped, and `<image>` moves to
+    the front of its turn; a row with an image but without `<image>` gets it in the first turn.
+    Raises SampleError when the file is not such a list.
+    """
+
+    name = "instruct"
+
+    def __init__(self, path: str | Path, image_folder: str | Path | None = None) -> None:
+        self.path = Path(path)
+        self.image_folder = self.path.parent if image_folder is None else Path(image_folder)
+        self.rows = read_instructions(self.path)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        row = self.rows[index]
+        name = row_name(self.path, index, row)
+        files = image_files(row, self.image_folder)
+        messages = instruction_messages(row, len(files), name)
+        return Sample(name, self.name, messages, [read_image(file) for file in files])
+
+
+def read_instructions(path: Path) -> list[dict[str, Any]]:
+    """The rows of a LLaVA JSON list; SampleError when the file is not a list of objects."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SampleError(f"{path} is not readable JSON: {error}") from None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise SampleError(f"{path} must be a JSON list of objects with id and conversations, and not empty")
+    return rows
+
+
+def row_name(path: Path, index: int, row: dict[str, Any]) -> str:
+    """How messages call a row: its id if it has one, else its place in the file."""
+    return f"{row['id']} in {path}" if "id" in row else f"row {index} of {path}"
+
+
+def image_files(row: dict[str, Any], folder: Path) -> list[Path]:
+    """The image files of a row: `image` is a path or a list of them."""
+    names = row.get("image") or []
+    return [folder / name for name in ([names] if isinstance(names, str) else names)]
+
+
+def instruction_messages(row: dict[str, Any], images: int, name: str) -> list[Message]:
+    """The turns of a row with `images` images; SampleError naming `name` when they are malformed."""
+    turns = row.get("conversations")
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise SampleError(f"{name} has no list of conversations; each turn must be {{from, value}}")
+    roles = {"human": "user", "gpt": "assistant"}
+    messages = []
+    for turn in turns:
+        role, text = roles.get(str(turn.get("from"))), turn.get("value")
+        if role is None or not isinstance(text, str):
+            raise SampleError(f"{name} has a turn that is not from human or gpt with a text as value")
+        count = text.count(IMAGE_TOKEN) if role == "user" else 0
+        if count:
+            text = f"{IMAGE_TOKEN}\n" * count + text.replace(IMAGE_TOKEN, "").strip()
+        messages.append(Message(role, text.strip() if not count else text))
+    messages = messages[1:] if messages and messages[0].role == "assistant" else messages
+    messages = messages[:-1] if messages and messages[-1].role == "user" else messages
+    if images and messages and not any(IMAGE_TOKEN in message.text for message in messages):
+        messages[0] = Message("user", f"{IMAGE_TOKEN}\n" * images + messages[0].text)
+    return messages
+
+
+def _messages(turns: Sequence[Turn], with_image: bool) -> list[Message]:
+    messages = []
+    for number, (question, answer) in enumerate(turns):
+        image = f"{IMAGE_TOKEN}\n" if with_image and number == 0 else ""
+        messages += [Message("user", image + question), Message("assistant", answer)]
+    return messages
+
+
+def _generator(*key: str | int) -> random.Random:
+    """A generator that follows from the key alone, in every process."""
+    return random.Random("/".join(map(str, key)))
