@@ -26,9 +26,7 @@ _COSINE_FACTORS = (math.pi, *[3 / (2 * math.pi)] * 3, *[4 / math.pi] * 5)
 
 def sh_basis(normals: Tensor) -> Tensor:
     """The nine basis functions at unit normals (...,3), as (...,9)."""
-    x, y, z = normals.unbind(-1)
-    bands = [torch.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1]
-    return torch.stack(bands, dim=-1) * normals.new_tensor(BAND_CONSTANTS)
+    return torch.stack(_bands(normals), dim=-1) * normals.new_tensor(BAND_CONSTANTS)
 
 
 def shade(normals: Tensor, lighting: Tensor) -> Tensor:
@@ -36,8 +34,15 @@ def shade(normals: Tensor, lighting: Tensor) -> Tensor:
 
     normals (B,...,3): unit, world frame. lighting (B,27). Returns (B,...,3) RGB.
     """
-    basis = sh_basis(normals).flatten(1, -2)  # (B, N, 9)
-    return torch.bmm(basis, lighting.reshape(-1, 9, 3)).reshape(normals.shape)
+    constants = lighting.new_tensor(BAND_CONSTANTS)[:, None]
+    light = (lighting.reshape(-1, 9, 3) * constants).transpose(1, 2)  # (B, 3, 9)
+    bands = torch.stack(_bands(normals.flatten(1, -2)), dim=1)  # (B, 9, N): channel-first is the fast way
+    return torch.bmm(light, bands).transpose(1, 2).reshape(normals.shape)
+
+
+def _bands(normals: Tensor) -> list[Tensor]:
+    x, y, z = normals.unbind(-1)
+    return [torch.ones_like(x), x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1]
 
 
 def ambient(strength: float = 1.0, batch: int = 1) -> Tensor:

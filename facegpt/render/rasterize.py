@@ -18,10 +18,17 @@ import torch
 from torch import Tensor
 
 from facegpt.render import rasterize_torch
-from facegpt.render.interpolate import barycentric_weights, covered_pixels, interpolate, to_image
+from facegpt.render.backends import resolve
+from facegpt.render.interpolate import (
+    Pixels,
+    barycentric_weights,
+    covered_pixels,
+    interpolate,
+    to_image,
+    vertex_table,
+)
 
 SUBPIXELS = 4096
-BACKENDS = ("auto", "torch", "numba")
 
 
 @dataclass
@@ -50,10 +57,16 @@ def rasterize(
     the backend does not exist, ImportError when numba is asked for and missing.
     """
     triangle = triangle_ids(vertices, triangles, height, width, backend)
-    pixels = covered_pixels(triangle, triangles, vertices.shape[1])
-    weights = barycentric_weights(vertices, pixels)
-    depth = interpolate(vertices[..., 2:].flatten(0, 1), pixels.rows, weights)
-    return Fragments(triangle, to_image(weights, pixels), to_image(depth, pixels).squeeze(-1))
+    pixels = covered_pixels(triangle, triangles, vertices.shape[1], vertices.dtype)
+    table = vertex_table(vertices)
+    weights = barycentric_weights(table[:2], pixels, backend)
+    return fragments(triangle, weights, interpolate(table[2:], pixels.rows, weights, backend), pixels)
+
+
+def fragments(triangle: Tensor, weights: Tensor, depth: Tensor, pixels: Pixels) -> Fragments:
+    """Fragments of ids (B,H,W) from the weights (3,P) and depth (1,P) of the covered pixels."""
+    barycentric = to_image(weights, pixels).permute(0, 2, 3, 1)
+    return Fragments(triangle, barycentric, to_image(depth, pixels).squeeze(1))
 
 
 @torch.no_grad()
@@ -61,8 +74,7 @@ def triangle_ids(
     vertices: Tensor, triangles: Tensor, height: int, width: int, backend: str = "auto"
 ) -> Tensor:
     """The (B,H,W) int64 triangle ids of `rasterize` alone, without gradients; -1 is background."""
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown rasterizer backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    backend = resolve(backend, vertices.device)
     if height < 1 or width < 1:
         raise ValueError(f"an image needs at least one pixel, got height {height} and width {width}")
     finite = torch.isfinite(vertices).flatten(1).all(dim=1)
@@ -74,19 +86,8 @@ def triangle_ids(
         )
     snapped = vertices.detach().to(torch.float64, copy=True)
     snapped[..., :2] = torch.round(snapped[..., :2] * SUBPIXELS) / SUBPIXELS
-    if backend == "numba" or (backend == "auto" and vertices.device.type == "cpu" and _numba_works()):
-        if vertices.device.type != "cpu":
-            raise ValueError(f"the numba rasterizer runs on the CPU, the vertices are on {vertices.device}")
+    if backend == "numba":
         from facegpt.render import rasterize_numba  # numba is optional and slow to import
 
         return rasterize_numba.triangle_ids(snapped, triangles, height, width)
     return rasterize_torch.triangle_ids(snapped, triangles, height, width)
-
-
-def _numba_works() -> bool:
-    """Whether numba can be imported (it refuses numpy versions it does not know) and can cache its code."""
-    try:
-        from facegpt.render import rasterize_numba  # noqa: F401
-    except (ImportError, RuntimeError):
-        return False
-    return True

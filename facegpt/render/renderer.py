@@ -16,13 +16,12 @@ from facegpt.render.interpolate import (
     barycentric_weights,
     covered_pixels,
     interpolate,
-    sample_texture,
     to_image,
-    unit,
-    vertex_normals,
+    vertex_table,
 )
 from facegpt.render.lighting import shade
-from facegpt.render.rasterize import Fragments, triangle_ids
+from facegpt.render.rasterize import Fragments, fragments, triangle_ids
+from facegpt.render.surface import sample_texture, unit, vertex_normals
 
 
 @dataclass
@@ -92,62 +91,64 @@ def render_mesh(
     in metres (None: the rendering has none); the rest as in `render`.
     """
     vertices = mesh.vertices
-    batch, count, _ = vertices.shape
     projected = project(vertices, camera, height, width)
     ids = triangle_ids(projected, mesh.triangles, height, width, backend)
-    pixels = covered_pixels(ids, mesh.triangles, count)
-    weights = barycentric_weights(projected, pixels)
-
-    attributes = [vertex_normals(vertices, mesh.triangles), projected[..., 2:]]
+    pixels = covered_pixels(ids, mesh.triangles, vertices.shape[1], vertices.dtype)
+    attributes = [projected, vertex_normals(vertices, mesh.triangles, backend)]
     if mesh.colors is not None:
         attributes.append(mesh.colors)
-    values = interpolate(torch.cat(attributes, dim=-1).flatten(0, 1), pixels.rows, weights)
-    normals, depth = unit(values[:, :3]), values[:, 3:4]
+    table = vertex_table(torch.cat(attributes, dim=-1))
+    weights = barycentric_weights(table[:2], pixels, backend)
+    values = interpolate(table[2:], pixels.rows, weights, backend)
+    depth, normals = values[:1], unit(values[1:4])
 
-    slots, width_of_pack = _slots(pixels)
-    packed_normals = _pack(normals, slots, batch, width_of_pack)
-    shading = shade(packed_normals, lighting).flatten(0, 1).index_select(0, slots)
+    pack = _Pack(pixels)
+    shading = pack.unpack(shade(pack(normals), lighting))
     if mesh.texture is not None and mesh.uv is not None and mesh.uv_triangles is not None:
-        uv = interpolate(
-            mesh.uv.to(vertices.dtype), mesh.uv_triangles.index_select(0, pixels.triangle), weights
-        )
-        texels = sample_texture(mesh.texture, _pack(uv, slots, batch, width_of_pack))
-        albedo = texels.flatten(0, 1).index_select(0, slots)
+        uv_rows = mesh.uv_triangles.t().contiguous().index_select(1, pixels.triangle)
+        uv = interpolate(mesh.uv.t().to(vertices.dtype), uv_rows, weights, backend)
+        albedo = pack.unpack(sample_texture(mesh.texture, pack(uv)))
     elif mesh.colors is not None:
-        albedo = values[:, 4:]
+        albedo = values[4:]
     else:
         raise ValueError("a mesh needs colors, or texture with uv and uv_triangles, to be rendered")
 
-    covered = ids >= 0
-    mask = covered.to(vertices.dtype)
+    mask = (ids >= 0).to(vertices.dtype)
     skin = mask if skin_triangles is None else mask * skin_triangles[ids.clamp(min=0)]
-    image = to_image(albedo * shading, pixels).permute(0, 3, 1, 2)
+    image = to_image(albedo * shading, pixels)
     if background is not None:
         behind = background.to(image)
         image = image + (1 - mask[:, None]) * (behind.reshape(3, 1, 1) if behind.ndim == 1 else behind)
-    depth_image = to_image(depth, pixels).squeeze(-1)
-    points = vertices.new_zeros(batch, 0, 3) if landmarks is None else landmarks
+    seen = fragments(ids, weights, depth, pixels)
+    points = vertices.new_zeros(len(mesh), 0, 3) if landmarks is None else landmarks
     return Rendering(
         image=image,
         mask=mask,
         skin_mask=skin,
-        normals=to_image(normals, pixels).permute(0, 3, 1, 2),
-        depth=depth_image,
+        normals=to_image(normals, pixels),
+        depth=seen.depth,
         landmarks=project(points, camera, height, width)[..., :2],
-        fragments=Fragments(ids, to_image(weights, pixels), depth_image),
+        fragments=seen,
     )
 
 
-def _slots(pixels: Pixels) -> tuple[Tensor, int]:
-    """Positions (P,) of the pixels in a flat (B, N) block with one row per face, and its N (at least 1)."""
-    counts = torch.bincount(pixels.face, minlength=pixels.shape[0])
-    longest = max(int(counts.max()), 1)
-    start = counts.cumsum(0) - counts
-    rank = torch.arange(len(pixels.face), device=counts.device) - start.index_select(0, pixels.face)
-    return pixels.face * longest + rank, longest
+class _Pack:
+    """Turns a list of pixels into a block with one row per face, so that faces are processed as a batch."""
 
+    def __init__(self, pixels: Pixels) -> None:
+        self.batch = pixels.shape[0]
+        counts = torch.bincount(pixels.face, minlength=self.batch)
+        self.longest = max(int(counts.max()), 1)
+        offset = torch.arange(self.batch, device=counts.device) * self.longest - (counts.cumsum(0) - counts)
+        order = torch.arange(len(pixels.face), device=counts.device)
+        self.slots = order + offset.index_select(0, pixels.face)
 
-def _pack(values: Tensor, slots: Tensor, batch: int, width: int) -> Tensor:
-    """A list (P,C) as a block (B,N,C) with one row per face, so that faces can be processed as a batch."""
-    block = values.new_zeros(batch * width, values.shape[1])
-    return block.index_copy(0, slots, values).reshape(batch, width, -1)
+    def __call__(self, values: Tensor) -> Tensor:
+        """A list (C,P) as a block (B,N,C), zero where a face has fewer pixels than N."""
+        block = values.new_zeros(len(values), self.batch * self.longest)
+        block = block.index_copy(1, self.slots, values)
+        return block.reshape(-1, self.batch, self.longest).permute(1, 2, 0)
+
+    def unpack(self, block: Tensor) -> Tensor:
+        """A block (B,N,C) as a list (C,P)."""
+        return block.permute(2, 0, 1).flatten(1).index_select(1, self.slots)
