@@ -1,0 +1,200 @@
+"""Settings of a training run: all that `train/train.py` can be told, with the method's values as defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from omegaconf import MISSING
+
+from facegpt.losses.objective import ObjectiveWeights
+from facegpt.model.facegpt import FaceHeadSettings, LoraSettings
+
+
+@dataclass
+class FaceHeadOptions:
+    """`FaceHeadSettings` as YAML can say it; widths null: one hidden layer of the backbone's width."""
+
+    widths: list[int] | None = None
+    scales: dict[str, list[float]] = field(default_factory=dict)
+
+    def settings(self) -> FaceHeadSettings:
+        scales = {name: tuple(values) for name, values in self.scales.items()}
+        return FaceHeadSettings(None if self.widths is None else tuple(self.widths), scales)
+
+
+@dataclass
+class ModelSettings:
+    """What speaks and what it speaks about.
+
+    backbone: "tiny" (built in) or a folder or hub name of a LLaVA in transformers' format.
+    head: "builtin" or a head file (FLAME .pkl, our .npz or .safetensors).
+    recognizer: network of the perceptual loss, "tiny" (built in) or an ArcFace .onnx / .safetensors file.
+    start: a facegpt checkpoint whose trained parts are the starting point; empty means a fresh start.
+    dtype: of the frozen backbone; "auto" is bfloat16 where the device computes in it, else float32.
+    neck, eyes: predict these optional groups too.
+    activation_checkpointing: recompute activations in the backward pass: less memory, a third more time.
+    """
+
+    backbone: str = "llava-hf/llava-1.5-7b-hf"
+    head: str = "builtin"
+    recognizer: str = "tiny"
+    start: str = ""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    neck: bool = False
+    eyes: bool = False
+    activation_checkpointing: bool = False
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    face_head: FaceHeadOptions = field(default_factory=FaceHeadOptions)
+
+
+@dataclass
+class SourceSettings:
+    """One source of conversations.
+
+    kind: image_to_face and text_to_face read face records (a folder of parquet shards or of photographs with
+        landmark files), instruct reads LLaVA's JSON list.
+    images: for instruct, the folder that the list's image names are relative to.
+    weight: how often it is drawn in comparison with the other sources; 0 leaves it out.
+    """
+
+    kind: Literal["image_to_face", "text_to_face", "instruct"] = MISSING
+    path: str = MISSING
+    images: str = ""
+    weight: float = 1.0
+
+
+@dataclass
+class DataSettings:
+    """Which conversations, in which proportion.
+
+    sources: name -> source; the names appear in the metrics.
+    render_size: side of face targets and renderings in pixels.
+    max_length: longest conversation in tokens, image tokens included.
+    check_files: whether every data file is read and validated before training (1-2 ms a record).
+    check: how many of the run's conversations are tokenised before training; -1: all of them.
+    prefetch: steps whose batches are prepared ahead by the loading thread.
+    """
+
+    sources: dict[str, SourceSettings] = field(default_factory=dict)
+    render_size: int = 224
+    max_length: int = 2048
+    check_files: bool = True
+    check: int = 20000
+    prefetch: int = 2
+
+
+@dataclass
+class ObjectiveSettings(ObjectiveWeights):
+    """total = text * L_text + face * L_face; the weights inside L_face are those of `ObjectiveWeights`."""
+
+    text: float = 1.0
+    face: float = 0.1
+
+
+@dataclass
+class OptimizationSettings:
+    """AdamW under DeepSpeed's WarmupDecayLR (linear warm-up, linear decay).
+
+    steps: optimiser steps of the whole run. batch: conversations per rank and micro-batch. accumulation:
+    micro-batches per step. lr: LoRA, and the face head and the <FACE> rows when theirs is 0.
+    clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels, so while
+        faces are far off it is large.
+    """
+
+    steps: int = 5000
+    batch: int = 8
+    accumulation: int = 4
+    lr: float = 2e-5
+    face_head_lr: float = 0.0
+    token_lr: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    warmup: int = 100
+    clip: float = 1.0
+    deepspeed: str = "configs/deepspeed/zero2.json"
+
+
+@dataclass
+class ValidationSettings:
+    """Validation by generation on held-out faces.
+
+    path: face records (empty: no validation). every: steps between validations; the last step always has one.
+    faces: how many of the records. pictures: how many of them are shown in the contact sheet.
+    """
+
+    path: str = ""
+    every: int = 200
+    faces: int = 32
+    batch: int = 8
+    pictures: int = 6
+    max_new_tokens: int = 48
+
+
+@dataclass
+class LoggingSettings:
+    """every: steps between lines of metrics.jsonl. wandb: log to Weights & Biases, offline without a key."""
+
+    every: int = 10
+    progress: bool = True
+    wandb: bool = False
+    project: str = "facegpt"
+
+
+@dataclass
+class CheckpointSettings:
+    """every: steps between checkpoints (0: at the end only). keep: how many of the newest stay; 0: all."""
+
+    every: int = 500
+    keep: int = 2
+
+
+@dataclass
+class TrainSettings:
+    """A training run.
+
+    run: directory of everything the run writes. resume: continue from its newest checkpoint, or from the
+    beginning when it has none. overwrite: delete what an earlier run left there.
+    """
+
+    run: str = MISSING
+    seed: int = 0
+    resume: bool = False
+    overwrite: bool = False
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    optimization: OptimizationSettings = field(default_factory=OptimizationSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+
+    def __post_init__(self) -> None:
+        """Impossible values, as ValueError (which `load_config` turns into a ConfigError naming the file)."""
+        positive = {
+            "optimization.steps": self.optimization.steps,
+            "optimization.batch": self.optimization.batch,
+            "optimization.accumulation": self.optimization.accumulation,
+            "optimization.warmup": self.optimization.warmup,
+            "data.render_size": self.data.render_size,
+            "data.max_length": self.data.max_length,
+            "data.prefetch": self.data.prefetch,
+            "validation.every": self.validation.every,
+            "validation.faces": self.validation.faces,
+            "validation.batch": self.validation.batch,
+            "logging.every": self.logging.every,
+        }
+        for key, value in positive.items():
+            if value < 1:
+                raise ValueError(f"{key} is {value}, it must be at least 1")
+        for key in ("lr", "face_head_lr", "token_lr", "weight_decay", "clip"):
+            if getattr(self.optimization, key) < 0:
+                raise ValueError(f"optimization.{key} is negative")
+        for key, value in vars(self.objective).items():
+            if value < 0:
+                raise ValueError(f"objective.{key} is negative")
+        for name, source in self.data.sources.items():
+            if source.weight < 0:
+                raise ValueError(f"data.sources.{name}.weight is negative")
+        if not any(source.weight > 0 for source in self.data.sources.values()):
+            raise ValueError("data.sources names no source with a weight above 0")
