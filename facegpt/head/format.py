@@ -227,6 +227,13 @@ def _check_values(data: HeadData) -> None:
         _require(
             array.dtype.kind != "f" or np.isfinite(array).all(), f"{name} has values that are not finite"
         )
+    pairs = [("uv", "uv_triangles"), ("texture_mean", "uv"), ("texture_basis", "texture_mean")]
+    pairs += [(f"{x}_triangles", f"{x}_barycentric") for x in ("landmark", "contour")]
+    pairs += [(f"{x}_barycentric", f"{x}_triangles") for x in ("landmark", "contour")]
+    pairs += [("uv_triangles", "uv"), ("contour_triangles", "landmark_triangles")]
+    for name, needed in pairs:
+        complete = getattr(data, name) is None or getattr(data, needed) is not None
+        _require(complete, f"{name} is there but {needed} is missing")
     limits = {name: len(data.triangles) for name in ("landmark_triangles", "contour_triangles")}
     limits |= {"triangles": len(data.v_template), "uv_triangles": 0 if data.uv is None else len(data.uv)}
     for name, limit in limits.items():
@@ -240,10 +247,3 @@ def _check_values(data: HeadData) -> None:
     _require(
         np.allclose(data.skinning_weights.sum(1), 1, atol=1e-3), "rows of skinning_weights must sum to 1"
     )
-    pairs = [("uv", "uv_triangles"), ("texture_mean", "uv"), ("texture_basis", "texture_mean")]
-    pairs += [(f"{x}_triangles", f"{x}_barycentric") for x in ("landmark", "contour")]
-    pairs += [(f"{x}_barycentric", f"{x}_triangles") for x in ("landmark", "contour")]
-    pairs += [("uv_triangles", "uv"), ("contour_triangles", "landmark_triangles")]
-    for name, needed in pairs:
-        complete = getattr(data, name) is None or getattr(data, needed) is not None
-        _require(complete, f"{name} is there but {needed} is missing")

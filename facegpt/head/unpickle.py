@@ -21,7 +21,7 @@ import torch
 from facegpt.errors import HeadFileError
 
 MAX_PICKLE_BYTES = 1 << 30  # FLAME's model files have 53 MB
-_MAX_DENSE = 1 << 27  # entries of an unpacked sparse matrix
+_MAX_DENSE = 1 << 24  # entries of an unpacked sparse matrix
 _MAX_NESTING = 8
 _NUMBER_CODES = {"b1", "?", "f2"} | {f"{kind}{size}" for kind in "iu" for size in "1248"} | {"f4", "f8"}
 
@@ -199,8 +199,9 @@ class _Tensor(_Record):
     def to_numpy(self) -> np.ndarray:
         storage, offset, size, stride = self.state[:4]
         (raw,) = storage.state
-        typed = torch.load(io.BytesIO(raw), weights_only=True)  # torch's own restricted reader
-        flat = torch.empty(0, dtype=typed.dtype).set_(typed.untyped())
+        # weights_only is torch's own restricted reader
+        typed = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
+        flat = torch.empty(0, dtype=typed.dtype).set_(typed._untyped_storage)  # untyped() warns
         if math.prod(size) > flat.numel():  # repeated values could ask for any amount of memory
             raise ValueError(f"a tensor of {size} from {flat.numel()} numbers")
         return flat.as_strided(size, stride, offset).clone().numpy()  # raises for a view beyond the storage
@@ -250,6 +251,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch.storage", "_load_from_bytes"): _Storage,
     ("collections", "OrderedDict"): _Call(lambda: {}),  # an empty one comes with every torch tensor
     ("_codecs", "encode"): _Call(_encode),
+    ("__builtin__", "set"): _Record,  # chumpy keeps one beside its value
     ("__builtin__", "bytes"): _Call(lambda: b""),  # how old protocols write bytes of length 0
     ("copy_reg", "_reconstructor"): _Call(_reconstructor),
     ("copyreg", "_reconstructor"): _Call(_reconstructor),
