@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facegpt.data.conversation import IMAGE_TOKEN
-from facegpt.data.records import FaceRecords
-from facegpt.data.sample import FaceRecord, Message, Sample
+from facegpt.data.records import Annotation, FaceRecords
+from facegpt.data.sample import Message, Sample
 from facegpt.data.targets import face_target
 from facegpt.data.templates import combined_request, face_request
 from facegpt.errors import SampleError
@@ -22,11 +22,16 @@ Turn = tuple[str, str]
 
 
 class Source(Protocol):
-    """What a mixture draws from. `name` appears in logs and as `Sample.source`."""
+    """What a mixture draws from. `name` appears in logs and as `Sample.source`.
+
+    messages: id and turns of sample `index` in its `epoch`-th use, no image is read; sample: all of it.
+    """
 
     name: str
 
     def __len__(self) -> int: ...
+
+    def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]: ...
 
     def sample(self, index: int, epoch: int) -> Sample: ...
 
@@ -52,21 +57,25 @@ class ImageToFace:
     def __len__(self) -> int:
         return len(self.records)
 
+    def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
+        name = self.records.ids[index]
+        pairs = self.records.annotations.get(name, Annotation()).conversation
+        turns = self._turns(pairs, _generator(self.name, self.seed, epoch, index))
+        return name, _messages(turns, with_image=True)
+
     def sample(self, index: int, epoch: int) -> Sample:
+        name, messages = self.messages(index, epoch)
         record = self.records[index]
-        rng = _generator(self.name, self.seed, epoch, index)
-        turns = self._turns(record, rng)
-        messages = _messages(turns, with_image=True)
         asked = any(FACE_TOKEN in message.text for message in messages)
         faces = [face_target(record, self.target_size)] if asked else []
-        return Sample(record.id, self.name, messages, [record.image], faces)
+        return Sample(name, self.name, messages, [record.image], faces)
 
-    def _turns(self, record: FaceRecord, rng: random.Random) -> list[Turn]:
+    def _turns(self, pairs: list[Turn], rng: random.Random) -> list[Turn]:
         kind = rng.random()
-        if not record.conversation or kind >= self.conversation_rate + self.faceless_rate:
+        if not pairs or kind >= self.conversation_rate + self.faceless_rate:
             return [face_request(rng)]
-        count = rng.randint(1, min(self.max_questions, len(record.conversation)))
-        turns = rng.sample(record.conversation, count)
+        count = rng.randint(1, min(self.max_questions, len(pairs)))
+        turns = rng.sample(pairs, count)
         if kind < self.faceless_rate:
             return turns
         place = rng.randint(0, count)
@@ -99,11 +108,16 @@ class TextToFace:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def sample(self, index: int, epoch: int) -> Sample:
-        record = self.records[self.indices[index]]
+    def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
+        name = self.records.ids[self.indices[index]]
         rng = _generator(self.name, self.seed, epoch, index)
-        messages = _messages([face_request(rng, record.description)], with_image=False)
-        return Sample(record.id, self.name, messages, [], [face_target(record, self.target_size)])
+        request = face_request(rng, self.records.annotations[name].description)
+        return name, _messages([request], with_image=False)
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        name, messages = self.messages(index, epoch)
+        target = face_target(self.records[self.indices[index]], self.target_size)
+        return Sample(name, self.name, messages, [], [target])
 
 
 class Instruct:
@@ -125,12 +139,15 @@ class Instruct:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def sample(self, index: int, epoch: int) -> Sample:
+    def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
         row = self.rows[index]
         name = row_name(self.path, index, row)
-        files = image_files(row, self.image_folder)
-        messages = instruction_messages(row, len(files), name)
-        return Sample(name, self.name, messages, [read_image(file) for file in files])
+        return name, instruction_messages(row, len(image_files(row, self.image_folder)), name)
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        name, messages = self.messages(index, epoch)
+        images = [read_image(file) for file in image_files(self.rows[index], self.image_folder)]
+        return Sample(name, self.name, messages, images)
 
 
 def read_instructions(path: Path) -> list[dict[str, Any]]:
