@@ -44,17 +44,20 @@ def load_backbone(
     """A frozen vision-language model in eval mode, and its processor.
 
     path: "tiny" for the built-in stand-in, a directory in Hugging Face layout, or a model id.
-    dtype: of the weights; "auto" is bfloat16 on a GPU or a CPU with AMX, float32 on other CPUs.
+    dtype: of the weights, a torch type or its name; "auto" is bfloat16 on a GPU or a CPU with AMX, float32 on
+    other CPUs.
 
-    Raises CheckpointError when nothing can be loaded from `path`.
+    Raises CheckpointError when nothing can be loaded from `path`, ValueError for an unknown dtype.
     """
     source = TINY_BACKBONE if str(path) == "tiny" else path
-    if (isinstance(source, Path) or str(source).startswith((".", "/", "~"))) and not Path(source).is_dir():
+    looks_local = isinstance(source, Path) or source.startswith((".", "/"))
+    if looks_local and not Path(source).is_dir():
         raise CheckpointError(f"there is no model directory {source}; give the folder or the id of a model")
+    weights = _resolve_dtype(dtype, device)
     try:
         # The PIL image processor: torchvision's resizes differently, and results should not depend on it.
         processor = AutoProcessor.from_pretrained(source, backend="pil")
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=_resolve_dtype(dtype, device))
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=weights)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{source} is not a readable image-text-to-text model: {error}") from error
     model.name_or_path = str(path)  # what a checkpoint records; never the folder that "tiny" stands for

@@ -112,6 +112,11 @@ class FaceGPT(nn.Module):
         vlm.vision_tower(self.vlm).eval()
         return self
 
+    def checkpoint_activations(self) -> None:
+        """Keep only the inputs of the language model's layers; the backward pass computes the rest again."""
+        # Re-entrant checkpointing would need inputs with a gradient, and loses the autocast state.
+        self.vlm.gradient_checkpointing_enable({"use_reentrant": False})
+
     def forward(self, batch: Batch) -> FaceGPTOutput:
         """One pass over a padded batch (either side), teacher forced.
 
@@ -242,7 +247,7 @@ def build_facegpt(
 def backbone_fingerprint(backbone: PreTrainedModel) -> tuple[float, ...]:
     """Eight weights by which a checkpoint recognises its backbone; bfloat16 changes them by less than 1 %."""
     tables = vlm.vocabulary_tables(backbone)
-    return tuple(float(value) for table in tables for value in table[16:272:64, 0].float())
+    return tuple(float(value) for table in tables for value in table[16:272:64, 0].detach().float())
 
 
 def _place_face_token(backbone: PreTrainedModel, processor: ProcessorMixin) -> int:

@@ -29,7 +29,7 @@ TEXTS = [
 def test_the_tokenizer_has_llamas_layout_and_spare_rows() -> None:
     tokenizer = build_tokenizer(TEXTS, 512)
     assert [tokenizer.convert_tokens_to_ids(t) for t in ("<unk>", "<s>", "</s>", "<0x00>")] == [0, 1, 2, 3]
-    image, pad = (tokenizer.convert_tokens_to_ids(t) for t in ("<image>", "<pad>"))
+    image, pad = (int(tokenizer.convert_tokens_to_ids(t)) for t in ("<image>", "<pad>"))  # type: ignore
     assert pad == image + 1 == len(tokenizer) - 1  # as 32000, 32001 in llava-1.5-7b-hf
     assert 512 - len(tokenizer) >= SPARE_ROWS
     assert tokenizer("<image>", add_special_tokens=False)["input_ids"] == [image]
@@ -78,7 +78,8 @@ def test_files_round_trip_offline_and_keep_the_logits(
 
 
 def test_the_default_size_fits_into_eight_megabytes(tmp_path: Path) -> None:
-    save_tiny_llava(*build_tiny_llava(TEXTS), tmp_path)
+    model, processor = build_tiny_llava(TEXTS)
+    save_tiny_llava(model, processor, tmp_path)
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 8e6
 
 

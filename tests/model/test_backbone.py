@@ -1,0 +1,107 @@
+"""Loading, freezing and describing the backbone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from small_facegpt import small_backbone
+from torch import nn
+
+from facegpt.errors import CheckpointError
+from facegpt.model.backbone import (
+    CHAT_TEMPLATE,
+    image_features,
+    image_token_count,
+    load_backbone,
+    lora_targets,
+)
+from facegpt.model.facegpt import LLAMA_LINEAR_LAYERS
+from facegpt.model.tiny import save_tiny_llava
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("llava")
+    model, processor = small_backbone()
+    save_tiny_llava(model, processor, directory)
+    return directory
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_loaded_backbone_is_frozen_and_of_the_wanted_type(folder: Path, dtype: torch.dtype) -> None:
+    model, _ = load_backbone(folder, dtype)
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not any(module.training for module in model.modules())
+
+
+def test_bfloat16_does_not_round_the_rotary_frequencies(folder: Path) -> None:
+    model, _ = load_backbone(folder, torch.bfloat16)
+    frequencies = model.get_decoder().rotary_emb.inv_freq
+    head_width = 16
+    expected = 10000.0 ** -(torch.arange(0, head_width, 2).double() / head_width)
+    assert torch.allclose(frequencies.double(), expected, rtol=1e-6)
+
+
+def test_auto_asks_the_processor_for_bfloat16(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda fast=fast: fast)
+        assert load_backbone(folder)[0].dtype == dtype
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert load_backbone(folder)[0].dtype == torch.float32
+
+
+def test_an_old_snapshot_gets_its_missing_fields_and_our_template(folder: Path, tmp_path: Path) -> None:
+    model, processor = small_backbone()
+    processor.patch_size = processor.vision_feature_select_strategy = None
+    processor.num_additional_image_tokens = 0
+    processor.chat_template = "{{ messages[0]['content'] }} "
+    save_tiny_llava(model, processor, tmp_path)
+    _, loaded = load_backbone(tmp_path)
+    assert loaded.chat_template == CHAT_TEMPLATE
+    assert image_token_count(loaded) == image_token_count(load_backbone(folder)[1]) == 4
+
+
+def test_image_tokens_are_as_many_as_the_tower_gives() -> None:
+    model, processor = small_backbone()
+    features = image_features(model, torch.zeros(3, 3, 32, 32))
+    assert features.shape == (3 * image_token_count(processor), 32)
+
+
+@pytest.mark.parametrize("path", ["./no/such/folder", "/no/such/folder"])
+def test_a_missing_folder_is_named(path: str) -> None:
+    with pytest.raises(CheckpointError, match="no/such/folder"):
+        load_backbone(path)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+        load_backbone(tmp_path)
+
+
+def test_an_unknown_type_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="float8"):
+        load_backbone(folder, "float8")
+
+
+def test_lora_targets_are_the_linear_layers_of_the_language_model() -> None:
+    model, _ = small_backbone()
+    expression = lora_targets(model, LLAMA_LINEAR_LAYERS)
+    hits = {name for name, _ in model.named_modules() if re.fullmatch(expression, name)}
+    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    assert hits == {name for name in linear if "vision_tower" not in name and "language_model" in name}
+    # the danger: the vision tower has layers of the same names
+    assert any(name.endswith("q_proj") and "vision_tower" in name for name in linear)
+
+
+def test_a_target_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="w_pack"):
+        lora_targets(small_backbone()[0], ("q_proj", "w_pack"))
+
+
+def test_a_target_that_is_no_linear_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="no linear layer"):
+        lora_targets(small_backbone()[0], ("self_attn",))
