@@ -137,7 +137,7 @@ class Shards:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        files = sorted(str(file) for file in path.glob("*.parquet"))
+        files = sorted(str(file) for file in path.glob("*.parquet") if not file.name.startswith("."))
         try:
             table = datasets.load_dataset("parquet", data_files=files, split="train")
         except Exception as error:  # `datasets` wraps whatever pyarrow raises for broken or differing files
@@ -176,7 +176,8 @@ class Photographs:
 
     def __init__(self, path: Path, size: int) -> None:
         self.size = size
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES)
+        files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PHOTO_SUFFIXES]
+        files = [file for file in files if not file.name.startswith(".")]  # half-written or hidden
         if not files:
             raise SampleError(f"{path} has no parquet shards and no {', '.join(PHOTO_SUFFIXES)} files")
         self.files = [(photo, _landmark_file(photo)) for photo in files]

@@ -1,0 +1,180 @@
+"""python data_gen/synthesize.py --config configs/tiny/data.yaml [key=value ...]
+
+Renders random faces with known parameters, for training the tiny setup and for measuring:
+
+    OUT/train/*.parquet, OUT/test/*.parquet   image, landmarks, skin mask, parameters (facegpt.data.records)
+    OUT/train/dataset.json, ...               head id, seed, layout, size, count
+    OUT/instruct.json                         plain conversations in LLaVA's format
+    OUT/faces.png                             a contact sheet to look at
+
+A shard that exists is kept, so an interrupted run continues where it stopped; a folder that was made with
+other settings is refused. The same settings give the same faces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from facegpt.config import parse_config
+from facegpt.data.records import FEATURES, METADATA, read_records
+from facegpt.data.synthetic import background, photograph, sample_parameters
+from facegpt.data.tiny_language import instructions
+from facegpt.errors import ConfigError, FaceGPTError
+from facegpt.files import atomic_path, write_json
+from facegpt.head.model import HeadModel
+from facegpt.render.renderer import render
+from facegpt.visualize import contact_sheet, draw_landmarks, to_pil
+
+AT_ONCE = 25  # faces rendered together; part of what the seed means, as every batch draws from one generator
+
+
+@dataclass
+class SynthesisSettings:
+    """train, test: number of faces. size: side of the images in pixels. shard: faces per file. quality: of
+    the JPEG images, 0 for PNG. instruct: number of plain conversations.
+    """
+
+    out: str = "outputs/demo/data"
+    head: str = "builtin"
+    train: int = 2000
+    test: int = 200
+    size: int = 224
+    shard: int = 250
+    seed: int = 0
+    quality: int = 95
+    instruct: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("size", "shard"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+
+
+def main(argv: list[str]) -> None:
+    settings = parse_config(SynthesisSettings, argv, __doc__)
+    out = Path(settings.out)
+    head = HeadModel.builtin() if settings.head == "builtin" else HeadModel.load(settings.head)
+    datasets.disable_progress_bars()
+    for split, count in (("train", settings.train), ("test", settings.test)):
+        if count:
+            write_split(head, settings, split, count, out / split)
+    if settings.instruct:
+        write_json(out / "instruct.json", instructions(settings.seed, settings.instruct))
+    shown = next((out / split for split in ("train", "test") if (out / split).is_dir()), None)
+    if shown is not None:
+        write_contact_sheet(shown, out / "faces.png")
+    print(f"{out}: {settings.train} faces to train with, {settings.test} to test, {settings.instruct} texts")
+
+
+def write_split(head: HeadModel, settings: SynthesisSettings, split: str, count: int, folder: Path) -> None:
+    """Write the missing shards of one split; ConfigError when those present have other settings."""
+    metadata = {
+        "head_id": head.id,
+        "layout": asdict(head.layout),
+        "seed": settings.seed,
+        "size": settings.size,
+        "quality": settings.quality,
+        "shard": settings.shard,
+        "count": count,
+    }
+    if (folder / METADATA).is_file():
+        present = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        for key, value in metadata.items():
+            if present.get(key) != value:
+                raise ConfigError(
+                    f"{folder} was made with {key} {present.get(key)} and not {value}; "
+                    "remove it or choose another out"
+                )
+    write_json(folder / METADATA, metadata)
+    with tqdm(total=count, desc=split, unit="face") as progress:
+        for number, start in enumerate(range(0, count, settings.shard)):
+            faces = min(settings.shard, count - start)
+            file = folder / f"faces-{number:05d}.parquet"
+            if not file.is_file():
+                names = [f"{split}-{index:06d}" for index in range(start, start + faces)]
+                generator = torch.Generator().manual_seed(_seed(settings.seed, split, number))
+                rows = make_rows(head, settings, names, generator, progress)
+                with atomic_path(file) as temporary:
+                    datasets.Dataset.from_list(rows, features=FEATURES).to_parquet(str(temporary))
+            else:
+                progress.update(faces)
+
+
+def make_rows(
+    head: HeadModel,
+    settings: SynthesisSettings,
+    names: list[str],
+    generator: torch.Generator,
+    progress: tqdm[Any],
+) -> list[dict[str, Any]]:
+    rows = []
+    for start in range(0, len(names), AT_ONCE):
+        chunk = names[start : start + AT_ONCE]
+        parameters = sample_parameters(head, len(chunk), generator)
+        with torch.no_grad():
+            rendering = render(head, parameters, settings.size)
+        images = photograph(rendering, background(len(chunk), settings.size, generator), generator)
+        vectors = parameters.to_vector()
+        for i, name in enumerate(chunk):
+            mask = Image.fromarray((255 * rendering.skin_mask[i]).round().byte().cpu().numpy())
+            rows.append(
+                {
+                    "id": name,
+                    "image": encode(to_pil(images[i]), settings.quality),
+                    "landmarks": rendering.landmarks[i].flatten().tolist(),
+                    "skin_mask": encode(mask, 0),
+                    "parameters": vectors[i].tolist(),
+                }
+            )
+        progress.update(len(chunk))
+    return rows
+
+
+def encode(image: Image.Image, quality: int) -> dict[str, Any]:
+    """An image as the bytes of a JPEG of this quality, or of a PNG for quality 0."""
+    buffer = io.BytesIO()
+    if quality:
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    else:
+        image.save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def write_contact_sheet(folder: Path, path: Path, columns: int = 8, lines: int = 3) -> None:
+    """Photographs as they lie on disk, and below each of them its landmarks and skin mask."""
+    records = read_records(folder)[: columns * lines]
+    sheet: list[list[Any]] = []
+    for start in range(0, len(records), columns):
+        row = records[start : start + columns]
+        sheet.append([record.image for record in row])
+        checked = []
+        for record in row:
+            mask = Image.fromarray((255 * record.skin_mask).byte().numpy())
+            tinted = Image.composite(record.image, Image.new("RGB", mask.size, (40, 60, 90)), mask)
+            checked.append(draw_landmarks(tinted, record.landmarks, (0, 255, 0)))
+        sheet.append(checked)
+    with atomic_path(path) as temporary:
+        contact_sheet(sheet).save(temporary)
+
+
+def _seed(seed: int, split: str, shard: int) -> int:
+    """A seed of its own for every shard, so that shards can be made in any order and after a break."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{split}/{shard}".encode()).digest()[:7], "big")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except FaceGPTError as error:
+        sys.exit(f"error: {error}")

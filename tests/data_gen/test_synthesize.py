@@ -1,0 +1,102 @@
+"""The recipe for synthetic faces: its files hold what was rendered, and an interrupted run is completed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+import synthesize
+import torch
+from PIL import Image
+from small_head import small_head_data
+
+from facegpt.config import load_config
+from facegpt.data.sources import Instruct
+from facegpt.data.targets import to_tensor
+from facegpt.data.validate import validate_records
+from facegpt.errors import ConfigError
+from facegpt.head.format import save_head
+from facegpt.head.model import HeadModel
+from facegpt.head.parameters import FaceParameters
+from facegpt.render.renderer import render
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synthetic")
+    save_head(small_head_data(), folder / "head.npz")
+    words = [f"out={folder}/data", f"head={folder}/head.npz", "train=7", "test=2", "size=48", "shard=3"]
+    synthesize.main([*words, "instruct=5", "seed=1"])
+    return folder, words
+
+
+def test_the_files_hold_the_faces_that_were_rendered(made):
+    folder, _ = made
+    head = HeadModel.load(folder / "head.npz")
+    records = validate_records(folder / "data" / "train")
+    assert records.ids == [f"train-{index:06d}" for index in range(7)]
+    assert records.metadata["head_id"] == head.id and records.metadata["count"] == 7
+    vectors = torch.stack([record.parameters for record in records])
+    rendering = render(head, FaceParameters.from_vector(vectors, head.layout), 48)
+    for i, record in enumerate(records):
+        assert torch.allclose(record.landmarks, rendering.landmarks[i], atol=1e-3)
+        assert (record.skin_mask - rendering.skin_mask[i]).abs().mean() < 0.01
+        inside = rendering.mask[i] > 0
+        difference = (to_tensor(record.image) - rendering.image[i].clamp(0, 1))[:, inside]
+        assert difference.abs().mean() < 0.03  # noise and JPEG
+    assert validate_records(folder / "data" / "test").ids == ["test-000000", "test-000001"]
+
+
+def test_splits_and_shards_do_not_share_faces(made):
+    folder, _ = made
+    both = [record for split in ("train", "test") for record in validate_records(folder / "data" / split)]
+    assert len({tuple(record.parameters[:4].tolist()) for record in both}) == 9
+
+
+def test_texts_and_a_picture_to_look_at_are_written(made):
+    folder, _ = made
+    assert len(Instruct(folder / "data" / "instruct.json")) == 5
+    with Image.open(folder / "data" / "faces.png") as sheet:
+        assert sheet.width > 7 * 40
+
+
+def test_only_missing_shards_are_made_again_and_come_out_equal(made):
+    folder, words = made
+    shards = sorted((folder / "data" / "train").glob("*.parquet"))
+    assert len(shards) == 3
+    before = [shard.read_bytes() for shard in shards]
+    shards[1].unlink()
+    kept = shards[0].stat().st_mtime_ns
+    synthesize.main([*words, "instruct=0", "seed=1"])
+    assert [shard.read_bytes() for shard in shards] == before
+    assert shards[0].stat().st_mtime_ns == kept
+
+
+def test_other_settings_do_not_mix_with_what_is_there(made):
+    _, words = made
+    for word in ("seed=2", "size=32", "train=8"):
+        with pytest.raises(ConfigError, match=word.split("=")[0] if word[0] != "t" else "count"):
+            synthesize.main([*words, "instruct=0", "seed=1", word])
+
+
+def test_the_shipped_configuration_loads():
+    path = Path(__file__).parents[2] / "configs" / "tiny" / "data.yaml"
+    settings = load_config(synthesize.SynthesisSettings, path)
+    assert settings.head == "builtin" and settings.train > settings.test > 0
+    with pytest.raises(ConfigError, match="shard"):
+        load_config(synthesize.SynthesisSettings, path, ["shard=0"])
+
+
+def test_metadata_is_plain_json(made):
+    folder, _ = made
+    metadata = json.loads((folder / "data" / "test" / "dataset.json").read_text())
+    assert metadata["layout"]["shape"] == 6 and metadata["seed"] == 1
