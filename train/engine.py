@@ -84,8 +84,9 @@ def start_ranks() -> Ranks:
 
     logger.setLevel(logging.ERROR)
     if device.type == "cpu":
-        # Its shared-memory collectives are compiled on first use (a minute, with a compiler) and no gain.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # Its shared-memory collectives are compiled on first use (a minute, with a compiler) and no gain. Set
+        # and not read, because reading probes every extension with the compiler. A private name of DeepSpeed.
+        deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
     deepspeed.init_distributed(
         dist_backend="nccl" if device.type == "cuda" else "gloo",
         auto_mpi_discovery=False,

@@ -171,7 +171,8 @@ class Run:
             write_json(part / "training.json", state)
             _remove(final)
             os.replace(part, final)
-            for old in checkpoints(self.path)[: -self.settings.checkpoint.keep or None]:
+            keep = self.settings.checkpoint.keep
+            for old in checkpoints(self.path)[:-keep] if keep else []:
                 _remove(old)
         self.ranks.wait()
         return final

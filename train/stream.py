@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-import torch
 from engine import Ranks
-from PIL import Image
 from settings import SourceSettings, TrainSettings
 from transformers import ProcessorMixin
 
@@ -17,15 +15,12 @@ from facegpt.data.collate import collate, image_token_count
 from facegpt.data.conversation import encode_conversation
 from facegpt.data.mixing import MixedSamples, batch_numbers
 from facegpt.data.records import FaceRecords, read_records
-from facegpt.data.sample import Batch, FaceRecord, Message
+from facegpt.data.sample import Batch
 from facegpt.data.sources import (
     ImageToFace,
     Instruct,
     Source,
     TextToFace,
-    image_files,
-    instruction_messages,
-    row_name,
 )
 from facegpt.data.validate import validate_instructions, validate_records
 from facegpt.errors import HeadMismatchError, SampleError
@@ -87,10 +82,9 @@ class Stream:
         total = own.steps * own.batch * own.accumulation * self.ranks.world
         limit = self.settings.data.check
         locate, tokens = self.samples.mixture.locate, image_token_count(self.processor)
-        unseen = [_without_images(source) for source in self.samples.sources]
         for number in range(self.ranks.rank, total if limit < 0 else min(limit, total), self.ranks.world):
             place = locate(number)
-            name, messages = unseen[place.source].messages(place.index, place.epoch)
+            name, messages = self.samples.sources[place.source].messages(place.index, place.epoch)
             encode_conversation(
                 messages, self.processor.tokenizer, tokens, self.settings.data.max_length, name
             )
@@ -120,55 +114,6 @@ def _open(name: str, own: SourceSettings, settings: TrainSettings) -> Source:
         source = kind(read_records(own.path), settings.data.render_size, settings.seed)
     source.name = name  # the name in the settings, which the metrics show
     return source
-
-
-class _Unseen(Sequence[FaceRecord]):
-    """Face records with one pixel for an image: what is asked and answered does not need the photograph."""
-
-    def __init__(self, records: FaceRecords) -> None:
-        self.records, self.path, self.annotations = records, records.path, records.annotations
-        self.ids = records.ids
-        self.image = Image.new("RGB", (1, 1))
-        self.landmarks = torch.linspace(0, 9, 136).view(68, 2)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        name = self.ids[index]
-        record = FaceRecord(name, self.image, self.landmarks, torch.ones(1, 1))
-        if name in self.annotations:
-            record.description = self.annotations[name].description
-            record.conversation = self.annotations[name].conversation
-        return record
-
-
-class _FaceMessages:
-    def __init__(self, source: ImageToFace | TextToFace) -> None:
-        kind = type(source)
-        self.source = kind(_Unseen(source.records), 1, source.seed)  # type: ignore[arg-type]
-        self.source.name = source.name
-
-    def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
-        sample = self.source.sample(index, epoch)
-        return sample.id, sample.messages
-
-
-class _InstructMessages:
-    def __init__(self, source: Instruct) -> None:
-        self.source = source
-
-    def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
-        source, row = self.source, self.source.rows[index]
-        name = row_name(source.path, index, row)
-        return name, instruction_messages(row, len(image_files(row, source.image_folder)), name)
-
-
-def _without_images(source: Source) -> _FaceMessages | _InstructMessages:
-    if isinstance(source, Instruct):
-        return _InstructMessages(source)
-    assert isinstance(source, ImageToFace | TextToFace)
-    return _FaceMessages(source)
 
 
 def _check_truth(records: FaceRecords, head_id: str, layout: ParameterLayout) -> None:
