@@ -6,6 +6,7 @@ adds albedo and light and compares pixels through the same objective that trains
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from facegpt.data.sample import FaceTarget, FaceTargets
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.losses.landmark import landmark_loss
+from facegpt.losses.landmark import REFERENCE_SIZE
 from facegpt.losses.objective import FaceObjective
 from facegpt.losses.regularization import regularization
 from facegpt.render.camera import project
@@ -28,7 +29,6 @@ CAMERA_UNITS = (
     1.0,
     1.0,
 )  # the scale (about 9 per metre) takes larger steps than the translations in metres
-INNER_LANDMARKS = slice(17, 68)  # iBUG order: 0-16 run along the contour
 JAW_LIMITS = ((-0.05, 0.6), (-0.15, 0.15), (-0.1, 0.1))  # radians: about the range of a living jaw
 
 Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of this stage
@@ -36,8 +36,11 @@ Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of t
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Steps of the two iterative stages and the size of an Adam step per group, in the group's own unit."""
+    """landmark_steps, pixel_steps: of the two iterative stages. landmark_weight: of the mean squared landmark
+    coordinate difference in pixels of a 224 crop. learning_rates: size of an Adam step, in each group's unit.
+    """
 
+    landmark_weight: float = 2e-3
     landmark_steps: int = 150
     pixel_steps: int = 120
     learning_rates: dict[str, float] = field(
@@ -63,7 +66,10 @@ def fit_face(
     """Face parameters (batch of 1) that explain `target`.
 
     target: square crop with landmarks in its pixels. valid (68,) bool marks the landmarks that count; the
-    others may hold anything finite. progress is told after every step. The result carries no gradient.
+    others may hold anything finite. objective: pixel, perceptual and regularisation part. Its landmark weight
+    should be 0: the weights inside that part (400 for inner lips and nose ridge) suit training over many
+    photographs; on a single one they bend the mouth to follow every error of the detector, so here all
+    landmarks count the same. progress is told after every step. The result carries no gradient.
 
     Raises ValueError when fewer than 6 landmarks are valid (the closed form needs them).
     """
@@ -74,26 +80,33 @@ def fit_face(
     parameters = place_head(head, target.landmarks, size, valid)
     report("place", 1, 1)
 
+    weights = objective.weights
+
+    def landmark_term(points: Tensor) -> Tensor:
+        error = (points - target.landmarks)[:, valid] * (REFERENCE_SIZE / size)
+        return settings.landmark_weight * error.square().mean(dim=(1, 2))
+
     def landmark_objective(current: FaceParameters) -> Tensor:
         points = project(head(current).landmarks, current.camera, size, size)[..., :2]
-        landmarks = landmark_loss(points, _ignore_invalid(target.landmarks[None], points, valid), size)
-        weights = objective.weights
-        return weights.landmark * landmarks + weights.regularization * regularization(current)
+        return landmark_term(points) + weights.regularization * regularization(current)
 
     groups = ["pose", "camera", "shape", "expression"]
+    limits = _limits(head)
     parameters = _descend(
-        parameters, groups, landmark_objective, settings, settings.landmark_steps, "landmarks", report
+        parameters, groups, landmark_objective, settings, settings.landmark_steps, limits, report, "landmarks"
     )
     parameters = parameters.replace(lighting=estimate_light(head, parameters, target))
 
+    targets = FaceTargets(target.image[None], target.landmarks[None], target.skin_mask[None])
+
     def full_objective(current: FaceParameters) -> Tensor:
         rendering = render(head, current, size)
-        landmarks = _ignore_invalid(target.landmarks[None], rendering.landmarks, valid)
-        targets = FaceTargets(target.image[None], landmarks, target.skin_mask[None])
-        return objective(rendering, current, targets)[0]
+        return objective(rendering, current, targets)[0] + landmark_term(rendering.landmarks)
 
     groups += ["albedo", "lighting"]
-    return _descend(parameters, groups, full_objective, settings, settings.pixel_steps, "pixels", report)
+    return _descend(
+        parameters, groups, full_objective, settings, settings.pixel_steps, limits, report, "pixels"
+    )
 
 
 def place_head(head: HeadModel, landmarks: Tensor, size: int, valid: Tensor | None = None) -> FaceParameters:
@@ -186,9 +199,19 @@ def _to_ndc(landmarks: Tensor, size: int) -> Tensor:
     return torch.stack([landmarks[..., 0] / half - 1, 1 - landmarks[..., 1] / half], dim=-1)
 
 
-def _ignore_invalid(target: Tensor, predicted: Tensor, valid: Tensor) -> Tensor:
-    """Target landmarks whose invalid points are the predicted ones: no loss and no gradient from them."""
-    return torch.where(valid[:, None], target, predicted.detach())
+def _limits(head: HeadModel) -> dict[str, tuple[Tensor, Tensor]]:
+    """Group -> lowest and highest values: the jaw's range, and 0 to 1 for expression components with a name.
+
+    A named movement cannot be less than absent; without this limit, sums of negative movements explain
+    landmark noise. Numbered components (FLAME's) are principal components and have no limit.
+    """
+    free = torch.full((3,), torch.inf)
+    low, high = torch.tensor(JAW_LIMITS).T
+    named = torch.tensor([re.fullmatch(r"expression \d+", name) is None for name in head.expression_names])
+    return {
+        "pose": (torch.cat([-free, low]), torch.cat([free, high])),
+        "expression": (torch.where(named, 0.0, -torch.inf), torch.where(named, 1.0, torch.inf)),
+    }
 
 
 def _descend(
@@ -197,8 +220,9 @@ def _descend(
     objective: Callable[[FaceParameters], Tensor],
     settings: FitSettings,
     steps: int,
-    stage: str,
+    limits: dict[str, tuple[Tensor, Tensor]],
     report: Progress,
+    stage: str,
 ) -> FaceParameters:
     """Adam on some groups of one face; the best parameters met on the way, not the last."""
     free = {name: getattr(start, name).detach().clone() for name in groups}
@@ -213,18 +237,18 @@ def _descend(
         camera = start.camera + free["camera"] * start.camera.new_tensor(CAMERA_UNITS)
         current = start.replace(**{**free, "camera": camera})
         loss = objective(current).sum()
-        if float(loss) < best_loss:
+        if loss.item() < best_loss:
             # Cloned, because Adam changes the groups in place.
             best, best_loss = (
                 FaceParameters.from_vector(current.to_vector().detach(), start.layout),
-                float(loss),
+                loss.item(),
             )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            for axis, (low, high) in enumerate(JAW_LIMITS):
-                free["pose"][:, 3 + axis].clamp_(low, high)
+            for name, (low, high) in limits.items():
+                free[name].clamp_(low, high)
         report(stage, step + 1, steps)
     return best
