@@ -101,8 +101,8 @@ class HeadData:
 def head_id(data: HeadData) -> str:
     """The head's identity: 16 hexadecimal digits of a sha256 over all arrays.
 
-    Floats are rounded to 1e-6 (a micrometre) first, so that a head computed on another processor, whose last
-    bits may differ, keeps its id. Names and metadata do not count.
+    Floats are rounded to 1e-6 (a micrometre) first, so that a head computed on another processor, where a few
+    last bits may differ, almost surely keeps its id. Names and metadata do not count.
     """
     digest = hashlib.sha256()
     for name, array in sorted(data.arrays().items()):

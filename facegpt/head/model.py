@@ -61,10 +61,9 @@ class HeadModel(nn.Module):
         self.parents: list[int] = data.parents.tolist()
 
         def keep(name: str, array: np.ndarray | None) -> None:
-            tensor = None if array is None else torch.from_numpy(np.ascontiguousarray(array))
-            if tensor is not None and tensor.is_floating_point():
-                tensor = tensor.float()
-            self.register_buffer(name, tensor, persistent=False)
+            tensor = None if array is None else torch.tensor(array)  # a copy: the data stay as they are
+            single = tensor.float() if tensor is not None and tensor.is_floating_point() else tensor
+            self.register_buffer(name, single, persistent=False)
 
         basis = np.concatenate([data.shape_basis, data.expression_basis], 2).astype(np.float64)  # (V, 3, S+E)
         regressor = data.joint_regressor.astype(np.float64)
@@ -81,17 +80,11 @@ class HeadModel(nn.Module):
         keep("uv", data.uv)
         keep("uv_triangles", data.uv_triangles)
         keep("texture_mean", data.texture_mean)
-        texture_basis = data.texture_basis
-        keep(
-            "texture_basis", None if texture_basis is None else np.moveaxis(texture_basis, 3, 0)
-        )  # (A, H, W, 3)
-        for name in (
-            "landmark_triangles",
-            "landmark_barycentric",
-            "contour_triangles",
-            "contour_barycentric",
-        ):
-            keep(name, getattr(data, name))
+        # components first: (A, H, W, 3)
+        keep("texture_basis", None if data.texture_basis is None else np.moveaxis(data.texture_basis, 3, 0))
+        for part in ("landmark", "contour"):
+            keep(f"{part}_triangles", getattr(data, f"{part}_triangles"))
+            keep(f"{part}_barycentric", getattr(data, f"{part}_barycentric"))
         keep("region_masks", np.stack([np.zeros(len(data.v_template), bool), *data.regions.values()]))
         keep("skin_triangles", _skin_triangles(data))
         self.framing = _framing(self)
