@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from PIL import Image
 
 STYLE = """
-:root { --ink: #1c2024; --soft: #687076; --line: #e2e5e9; --paper: #ffffff; --shade: #f6f7f9; --accent: #1f6f8b;
-  --second: #c8553d; --third: #7a6a9e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #9aa3ab; --line: #30363d; --paper: #15191e;
-  --shade: #1d2329; --accent: #5fb3cf; --second: #e58a74; --third: #b3a4d6; } }
+:root { --ink: #1c2024; --soft: #687076; --line: #e2e5e9; --paper: #ffffff; --shade: #f6f7f9;
+  --accent: #1f6f8b; --second: #c8553d; --third: #7a6a9e; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #9aa3ab; --line: #30363d;
+  --paper: #15191e; --shade: #1d2329; --accent: #5fb3cf; --second: #e58a74; --third: #b3a4d6; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -37,18 +37,21 @@ td small { color: var(--soft); font-weight: 400; }
 figure { margin: 0; }
 figure img { width: 100%; height: auto; display: block; border-radius: 8px; background: var(--shade); }
 figcaption { font-size: .8rem; color: var(--soft); padding-top: .25rem; line-height: 1.35; }
-blockquote { margin: 0 0 .6rem; padding: .6rem .9rem; background: var(--shade); border-radius: 8px; font-size: .95rem; }
+blockquote { margin: 0 0 .6rem; padding: .6rem .9rem; background: var(--shade); border-radius: 8px;
+  font-size: .95rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 1.2rem; }
 svg { width: 100%; height: auto; display: block; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 .legend span { display: inline-block; margin-right: 1rem; font-size: .82rem; color: var(--soft); }
-.legend i { display: inline-block; width: .8rem; height: .2rem; margin-right: .35rem; vertical-align: middle; }
+.legend i { display: inline-block; width: .8rem; height: .2rem; margin-right: .35rem;
+  vertical-align: middle; }
 code { font: .88em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; font-size: .9rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) { main { padding: 1.5rem 1rem 3rem; } h1 { font-size: 1.5rem; }
   .strip { grid-template-columns: repeat(min(3, var(--columns, 5)), 1fr); gap: .45rem; }
-  th, td { padding: .45rem .4rem; font-size: .86rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
+  th, td { padding: .45rem .4rem; font-size: .86rem; } dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: .5rem; } }
 @media print { main { max-width: none; } h2 { break-after: avoid; } .face { break-inside: avoid; } }
 """
 COLOURS = ("var(--accent)", "var(--second)", "var(--third)")
@@ -77,7 +80,8 @@ def picture(image: Image.Image, alt: str) -> str:
     image.convert("RGB").save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     size = f'width="{image.width}" height="{image.height}"'
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt, quote=True)}" {size} loading="lazy">'
+    name = html.escape(alt, quote=True)
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{name}" {size} loading="lazy">'
 
 
 def strip(pictures: Sequence[tuple[Image.Image, str]]) -> str:
@@ -110,7 +114,7 @@ def number(value: float | None, digits: int = 3, error: float | None = None) -> 
 
 
 def chart(title: str, curves: Sequence[Curve], x_name: str = "step") -> str:
-    """A line chart as inline SVG. Points that are not finite are left out; a chart without points is a sentence."""
+    """A line chart as inline SVG. Points that are not finite are left out; without points it says so."""
     curves = [
         Curve(c.name, [(x, y) for x, y in c.points if math.isfinite(x) and math.isfinite(y)]) for c in curves
     ]

@@ -1,4 +1,4 @@
-"""Analysis by synthesis: the face parameters of one photograph, found by optimisation instead of by a network.
+"""Analysis by synthesis: the face parameters of one photograph by optimisation instead of by a network.
 
 Stage 1 places the head (closed form), stage 2 follows the landmarks with shape, expression and jaw, stage 3
 adds albedo and light and compares pixels through the same objective that trains the model.

@@ -1,9 +1,9 @@
 """python scripts/fit.py --image FILE --landmarks FILE.pts|FILE.npy --out DIR
 
 Fits the head model to one photograph by analysis by synthesis, without any network that predicts faces, and
-writes DIR/face.glb, DIR/overlay.png and DIR/parameters.json (every coefficient by name, and the errors). Takes
-the 68 iBUG landmarks, or the 51 without the contour; coordinates are pixels of FILE. About half a minute on two
-CPU cores.
+writes DIR/face.glb, DIR/overlay.png and DIR/parameters.json (every coefficient by name, and the errors).
+Takes the 68 iBUG landmarks, or the 51 without the contour; coordinates are pixels of FILE. Half a minute on
+two CPU cores.
 """
 
 from __future__ import annotations
@@ -37,14 +37,13 @@ from facegpt.render.camera import project
 from facegpt.render.renderer import render
 from facegpt.visualize import contact_sheet, draw_landmarks, head_picture, overlay, to_pil
 
-# One photograph tells less of itself than a model trained on many, but it is only asked for itself: landmarks
-# count more and the prior less than in training.
-FIT_WEIGHTS = ObjectiveWeights(landmark=2e-3, regularization=0.05)
+# Half the prior of training; the landmarks are weighed by `FitSettings` instead of the objective.
+FIT_WEIGHTS = ObjectiveWeights(landmark=0.0, regularization=0.05)
 
 
 @dataclass
 class Photograph:
-    """A crop to fit: target at the crop's size, which landmarks count, and where the crop lies in the photo."""
+    """A crop to fit: its target, which landmarks count, and where it lies in the photograph."""
 
     crop: Image.Image
     target: FaceTarget

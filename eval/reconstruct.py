@@ -1,0 +1,265 @@
+"""python eval/reconstruct.py --checkpoint RUN --data FACES --out FILE.json [key=value ...]
+
+Asks a trained model for the faces in held-out photographs, by real generation, and compares them with the
+photographs: landmark and photometric error beside those of the mean face, and how often `<FACE>` came when it
+should and when it should not. Writes OUT and, beside it, every single answer in `..._samples.jsonl`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from evaluation import (
+    NO_FACE,
+    Subject,
+    face_counts,
+    first_faces,
+    mean_and_error,
+    open_subject,
+    provenance,
+    replies_to,
+    samples_path,
+    true_parameters,
+    write_rows,
+)
+from image_errors import MASK, ImageErrors, image_errors, yaw_groups
+from omegaconf import MISSING
+from prompts import described, face_requests, image_questions, instruct_questions
+
+from facegpt.config import parse_config
+from facegpt.data.records import FaceRecords, read_records
+from facegpt.data.sample import FaceRecord, Sample
+from facegpt.errors import FaceGPTError, SampleError
+from facegpt.files import write_json
+from facegpt.head.parameters import FaceParameters
+from facegpt.metrics.emission import emission
+from facegpt.model.generation import Reply
+
+DEFINITIONS = {
+    "landmark_error_px": "mean distance of the 68 projected landmarks, in pixels of a 224 crop",
+    "photometric_error": f"mean L2 distance in RGB, [0,1], over the {MASK}",
+    "mean_face": "the head's mean: average identity, no expression, frontal, white ambient light",
+    "mean_face_training": "the mean of the parameters of the training faces, which the model never saw",
+    "emission.recall": "share of the requests for a face, by image and by text, that got a <FACE>",
+    "emission.false_positive_rate": "share of the questions that want words, and got a <FACE>",
+    "held_out_wording": "the same requests in words that training never used",
+    "generation": NO_FACE,
+}
+
+
+@dataclass
+class ReconstructSettings:
+    """checkpoint: a run or one of its checkpoints. data: held-out face records. training_data: the records of
+    training, for one more baseline (empty: none). instruct: questions that want no face, a LLaVA JSON list,
+    and the folder of its images. n: how many photographs (0: all). questions: how many requests and questions
+    of each kind for the emission rates. size: side of the comparison in pixels.
+    """
+
+    checkpoint: str = MISSING
+    data: str = "outputs/demo/data/test"
+    training_data: str = ""
+    instruct: str = ""
+    instruct_images: str = ""
+    out: str = "outputs/demo/reconstruct.json"
+    head: str = "builtin"
+    backbone: str = ""
+    device: str = "auto"
+    n: int = 0
+    questions: int = 100
+    size: int = 224
+    batch: int = 16
+    max_new_tokens: int = 96
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("questions", "size", "batch", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+
+
+@dataclass
+class Answers:
+    """The replies to one kind of prompt."""
+
+    samples: list[Sample]
+    replies: list[Reply]
+    wants_face: bool
+
+    def rate(self) -> dict[str, float]:
+        """n, the share with a <FACE>, and its standard error."""
+        share, error = mean_and_error([float(count > 0) for count in face_counts(self.replies)])
+        return {"n": len(self.replies), "share_with_face": share, "standard_error": error}
+
+
+def main(argv: list[str]) -> None:
+    settings = parse_config(ReconstructSettings, argv, __doc__)
+    start = time.time()
+    data = read_records(settings.data, settings.size)
+    records = list(data[: settings.n or None])
+    questions = {"question_about_image": image_questions(records, settings.questions, settings.seed)}
+    if settings.instruct:
+        questions["question"] = instruct_questions(
+            settings.instruct, settings.instruct_images, settings.questions, settings.seed
+        )
+    subject = open_subject(settings.checkpoint, settings.head, settings.backbone, settings.device)
+    truth = true_parameters(records, data, subject.head)
+
+    answers = ask(subject, data, records, questions, settings)
+    baselines = {"mean_face": subject.head.mean_parameters()}
+    if settings.training_data:
+        baselines["mean_face_training"] = training_mean(settings.training_data, subject)
+    known, unknown = answers["image"], answers["image_held_out_wording"]
+    predicted = first_faces(known.replies, subject)
+    errors = image_errors(records, {"model": predicted, **baselines}, subject.head, truth, settings.size)
+    again = first_faces(unknown.replies, subject)
+    held_out = image_errors(
+        records[: len(again)], {"model": again}, subject.head, _rows(truth, len(again)), settings.size
+    )
+
+    everyone = torch.ones(len(records), dtype=torch.bool)
+    result: dict[str, Any] = {
+        "n": len(records),
+        **summarise(errors, everyone),
+        "emission": emission_rates(answers),
+        "held_out_wording": {"n": len(again), **summarise(held_out, everyone[: len(again)])},
+        "by_yaw_degrees": {
+            label: {"n": int(members.sum()), **summarise(errors, members)}
+            for label, members in ({} if truth is None else yaw_groups(truth)).items()
+        },
+        "definitions": DEFINITIONS,
+        "data": settings.data,
+        **provenance(subject, settings),
+        "seconds": round(time.time() - start, 1),
+    }
+    out = Path(settings.out)
+    write_rows(samples_path(out), sample_rows(records, known, errors, predicted) + other_rows(answers))
+    write_json(out, result)
+    report(result, out)
+
+
+def ask(
+    subject: Subject,
+    data: FaceRecords,
+    records: Sequence[FaceRecord],
+    questions: dict[str, list[Sample]],
+    settings: ReconstructSettings,
+) -> dict[str, Answers]:
+    """All answers, by the kind of prompt. Every photograph is asked for once in the words of training."""
+    few, seed = records[: settings.questions], settings.seed
+    prompts = {
+        "image": face_requests(records, False, seed),
+        "image_held_out_wording": face_requests(few, True, seed),
+    }
+    if any(annotation.description for annotation in data.annotations.values()):
+        texts = described(data, settings.questions)
+        prompts["text"] = face_requests(texts, False, seed, text=True)
+        prompts["text_held_out_wording"] = face_requests(texts, True, seed, text=True)
+    found = {}
+    for kind, samples in {**prompts, **questions}.items():
+        replies = replies_to(subject, samples, settings.batch, settings.max_new_tokens, kind)
+        found[kind] = Answers(samples, replies, kind in prompts)
+    return found
+
+
+def emission_rates(answers: dict[str, Answers]) -> dict[str, Any]:
+    wanted, emitted = [], []
+    for kind in answers.values():
+        wanted += [int(kind.wants_face)] * len(kind.replies)
+        emitted += face_counts(kind.replies)
+    rates = emission(wanted, emitted)
+    return {
+        "recall": rates.recall / 100,
+        "false_positive_rate": rates.false_positive_rate / 100,
+        "requests": sum(wanted),
+        "questions": len(wanted) - sum(wanted),
+        "kinds": {name: kind.rate() for name, kind in answers.items()},
+    }
+
+
+def training_mean(path: str, subject: Subject, limit: int = 500) -> FaceParameters:
+    """The mean of the parameters of up to `limit` training faces, spread over all of them."""
+    data = read_records(path)
+    step = max(1, len(data) // limit)
+    truth = true_parameters([data[i] for i in range(0, len(data), step)], data, subject.head)
+    if truth is None:
+        raise SampleError(
+            f"{path} has faces without parameters, so they have no mean; leave training_data empty"
+        )
+    return FaceParameters.from_vector(truth.to_vector().mean(0, keepdim=True), subject.head.layout)
+
+
+def summarise(errors: dict[str, ImageErrors], members: torch.Tensor) -> dict[str, Any]:
+    """Means over some faces for the model and every baseline, with standard errors."""
+    table: dict[str, Any] = {"landmark_error_px": {}, "photometric_error": {}}
+    for metric, values in (("landmark_error_px", "landmark"), ("photometric_error", "photometric")):
+        spread = {}
+        for name, found in errors.items():
+            table[metric][name], spread[name] = mean_and_error(getattr(found, values)[members])
+        table[metric]["standard_error"] = spread
+    return table
+
+
+def sample_rows(
+    records: Sequence[FaceRecord], answers: Answers, errors: dict[str, ImageErrors], faces: FaceParameters
+) -> list[dict[str, Any]]:
+    """One row per photograph: what was asked, answered and measured, and the parameters."""
+    vectors = faces.to_vector().tolist()
+    rows = []
+    for number, (record, sample, reply) in enumerate(
+        zip(records, answers.samples, answers.replies, strict=True)
+    ):
+        rows.append(
+            {
+                "kind": "image",
+                "id": record.id,
+                "prompt": sample.messages[0].text,
+                "reply": reply.text,
+                "faces": face_counts([reply])[0],
+                "landmark_error_px": {name: float(e.landmark[number]) for name, e in errors.items()},
+                "photometric_error": {name: float(e.photometric[number]) for name, e in errors.items()},
+                "parameters": vectors[number],
+            }
+        )
+    return rows
+
+
+def other_rows(answers: dict[str, Answers]) -> list[dict[str, Any]]:
+    """Prompts and replies of the other kinds, to read."""
+    return [
+        {
+            "kind": kind,
+            "id": s.id,
+            "prompt": s.messages[0].text,
+            "reply": r.text,
+            "faces": face_counts([r])[0],
+        }
+        for kind, found in answers.items()
+        if kind != "image"
+        for s, r in zip(found.samples, found.replies, strict=True)
+    ]
+
+
+def report(result: dict[str, Any], out: Path) -> None:
+    for metric in ("landmark_error_px", "photometric_error"):
+        values = {name: v for name, v in result[metric].items() if name != "standard_error"}
+        print(f"{metric}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
+    rates = result["emission"]
+    print(f"emission: recall {rates['recall']:.3f}, false positives {rates['false_positive_rate']:.3f}")
+    print(f"wrote {out} ({result['n']} faces, {result['seconds']} s)")
+
+
+def _rows(faces: FaceParameters | None, count: int) -> FaceParameters | None:
+    return None if faces is None else faces[slice(count)]
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except FaceGPTError as error:
+        sys.exit(f"error: {error}")

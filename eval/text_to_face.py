@@ -1,0 +1,166 @@
+"""python eval/text_to_face.py --checkpoint RUN --data FACES --out FILE.json [key=value ...]
+
+Gives a trained model the descriptions of held-out faces, without any image, and asks for the faces. Each
+generated face is compared with sixteen true ones by expression and pose: is its own the nearest? Writes OUT
+and, beside it, every single answer in `..._samples.jsonl`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation import (
+    NO_FACE,
+    Subject,
+    face_counts,
+    first_faces,
+    open_subject,
+    provenance,
+    replies_to,
+    samples_path,
+    true_parameters,
+    write_rows,
+)
+from matching import ASPECTS, CANDIDATES, Matching, match
+from omegaconf import MISSING
+from prompts import described, face_requests, full_text
+
+from facegpt.config import parse_config
+from facegpt.data.records import read_records
+from facegpt.data.sample import FaceRecord, Sample
+from facegpt.errors import FaceGPTError, SampleError
+from facegpt.files import write_json
+from facegpt.head.parameters import FaceParameters
+from facegpt.metrics.emission import emission
+from facegpt.model.generation import Reply
+
+DEFINITIONS = {
+    "matching_16": (
+        "share of the generated faces whose own true face is the nearest of 16 (it and 15 others drawn by "
+        "seed): RMS vertex distance of the face region between heads with the predicted and the candidate's "
+        "expression, jaw and head rotation, and zero identity; a tie is a miss"
+    ),
+    "chance": "1/16",
+    "shuffled_text": "the same when every face gets the text of another face (no text stays in place)",
+    "expression": "matching by expression and jaw alone, heads frontal",
+    "pose": "matching by head rotation alone, faces neutral",
+    "held_out_wording": "the same descriptions in requests that training never used",
+    "text": "what the untouched vision-language model said about the photograph, which is not given",
+    "generation": NO_FACE,
+}
+
+
+@dataclass
+class TextToFaceSettings:
+    """checkpoint: a run or one of its checkpoints. data: held-out face records with known parameters and
+    `descriptions.jsonl`. n: how many descriptions (0: all).
+    """
+
+    checkpoint: str = MISSING
+    data: str = "outputs/demo/data/test"
+    out: str = "outputs/demo/text_to_face.json"
+    head: str = "builtin"
+    backbone: str = ""
+    device: str = "auto"
+    n: int = 0
+    batch: int = 16
+    max_new_tokens: int = 96
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+
+
+def main(argv: list[str]) -> None:
+    settings = parse_config(TextToFaceSettings, argv, __doc__)
+    start = time.time()
+    data = read_records(settings.data)
+    records = described(data, settings.n)
+    if len(records) < CANDIDATES:
+        raise SampleError(
+            f"{settings.data} has {len(records)} described faces, matching among {CANDIDATES} needs as many; "
+            "synthesize and describe more, or raise n"
+        )
+    subject = open_subject(settings.checkpoint, settings.head, settings.backbone, settings.device)
+    truth = true_parameters(records, data, subject.head)
+    if truth is None:
+        raise SampleError(
+            f"{settings.data} has faces without known parameters to match with; use synthetic faces"
+        )
+
+    own = ask(subject, records, settings, held_out=False)
+    other = ask(subject, records, settings, held_out=True)
+    tables = match(subject.head, own.faces, truth, settings.seed)
+    other_tables = match(subject.head, other.faces, truth, settings.seed)
+    result: dict[str, Any] = {
+        "n": len(records),
+        "matching_16": tables["both"].as_json(),
+        "by_aspect": {aspect: tables[aspect].as_json() for aspect in ASPECTS if aspect != "both"},
+        "emission": {"recall": own.recall(), "recall_held_out_wording": other.recall()},
+        "held_out_wording": {aspect: table.as_json() for aspect, table in other_tables.items()},
+        "definitions": DEFINITIONS,
+        "data": settings.data,
+        **provenance(subject, settings),
+        "seconds": round(time.time() - start, 1),
+    }
+    out = Path(settings.out)
+    write_rows(samples_path(out), sample_rows(records, own, tables))
+    write_json(out, result)
+    for aspect, table in tables.items():
+        print(f"matching by {aspect}: {table.model:.3f}, other text {table.shuffled_text:.3f}, chance 0.0625")
+    print(f"wrote {out} ({len(records)} descriptions, {result['seconds']} s)")
+
+
+@dataclass
+class Answers:
+    """The replies to all descriptions in one kind of wording; faces (N) has the mean face where none came."""
+
+    samples: list[Sample]
+    replies: list[Reply]
+    faces: FaceParameters
+
+    def recall(self) -> float:
+        return emission([1] * len(self.replies), face_counts(self.replies)).recall / 100
+
+
+def ask(
+    subject: Subject, records: Sequence[FaceRecord], settings: TextToFaceSettings, held_out: bool
+) -> Answers:
+    samples = face_requests(records, held_out, settings.seed, text=True)
+    label = "text_held_out_wording" if held_out else "text"
+    replies = replies_to(subject, samples, settings.batch, settings.max_new_tokens, label)
+    return Answers(samples, replies, first_faces(replies, subject))
+
+
+def sample_rows(
+    records: Sequence[FaceRecord], answers: Answers, tables: dict[str, Matching]
+) -> list[dict[str, Any]]:
+    """One row per description: what was asked and answered, the places among sixteen, and the parameters."""
+    vectors = answers.faces.to_vector().tolist()
+    return [
+        {
+            "kind": "text",
+            "id": record.id,
+            "description": full_text(record.description),
+            "prompt": answers.samples[number].messages[0].text,
+            "reply": answers.replies[number].text,
+            "faces": face_counts(answers.replies)[number],
+            "place_among_16": {aspect: int(table.ranks[number]) for aspect, table in tables.items()},
+            "parameters": vectors[number],
+        }
+        for number, record in enumerate(records)
+    ]
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except FaceGPTError as error:
+        sys.exit(f"error: {error}")
