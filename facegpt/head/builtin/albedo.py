@@ -21,7 +21,7 @@ Array = np.ndarray
 
 SIZE, COUNT = 256, 50
 
-SKIN = np.array([0.675, 0.505, 0.420])
+SKIN = np.array([0.700, 0.525, 0.435])
 LIPS = np.array([0.560, 0.320, 0.290])
 HAIR = np.array([0.185, 0.140, 0.115])
 IRIS = np.array([0.300, 0.210, 0.140])
@@ -36,6 +36,7 @@ class Canvas:
 
     points: Array
     part: Array
+    part_names: list[str]
     noise: Array
 
     @property
@@ -56,9 +57,8 @@ class Canvas:
 
     def on(self, *names: str) -> Array:
         """1 on texels of the parts with one of these names (sides left out), else 0."""
-        return np.isin(
-            self.part, [n for name in names for n in (name, f"left_{name}", f"right_{name}")]
-        ).astype(float)
+        plain = [part.removeprefix("left_").removeprefix("right_") for part in self.part_names]
+        return np.isin(self.part, [code for code, part in enumerate(plain) if part in names]).astype(float)
 
     def spot(self, x: float, y: float, wide: float, high: float) -> Array:
         """Soft spot (H, W) on the front of the skin, on both sides."""
@@ -73,12 +73,15 @@ def canvas(head: HeadMesh, uv: Array, uv_triangles: Array) -> Canvas:
     points = (weights[..., None] * corners).sum(2)
     _, nearest = distance_transform_edt(triangle < 0, return_indices=True)
     points = points[nearest[0], nearest[1]]
-    part = head.triangle_part[np.maximum(triangle, 0)][nearest[0], nearest[1]]
+    names = ["skin", *head.grids]
+    codes = np.searchsorted(names, head.triangle_part, sorter=np.argsort(names))
+    codes = np.argsort(names)[codes]
+    part = codes[np.maximum(triangle, 0)][nearest[0], nearest[1]]
     generator = np.random.default_rng(7)
     noise = np.stack(
         [gaussian_filter(generator.normal(size=(SIZE, SIZE)), s, mode="wrap") for s in (0.6, 1.5, 4.0)]
     )
-    return Canvas(points, part, noise / noise.std(axis=(1, 2), keepdims=True))
+    return Canvas(points, part, names, noise / noise.std(axis=(1, 2), keepdims=True))
 
 
 def masks(c: Canvas) -> dict[str, Array]:
@@ -120,7 +123,7 @@ def masks(c: Canvas) -> dict[str, Array]:
     upper = np.interp(c.ax, anatomy.UPPER_LID[:, 0], anatomy.UPPER_LID[:, 1], left=-9, right=-9)
     lower = np.interp(c.ax, anatomy.LOWER_LID[:, 0], anatomy.LOWER_LID[:, 1], left=99, right=99)
     lash = np.exp(-(((c.y - upper - 0.5) / 1.0) ** 2)) + 0.4 * np.exp(-(((c.y - lower + 0.3) / 0.9) ** 2))
-    lash = np.clip(lash, 0, 1) * (c.z > 70) * c.on("skin") * smoothstep((c.ax - 20) / 5)
+    lash = np.clip(lash, 0, 1) * (c.z > 70) * c.on("skin") * smoothstep((c.ax - 20) / 5) * (c.ax < 44.6)
     nostril = np.exp(-(((c.ax - 7.6) / 2.9) ** 2) - ((c.y + 46.2) / 1.5) ** 2) * (c.z > 100) * c.on("skin")
     slit_y = np.interp(c.ax, anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
     slit = np.exp(-(((c.y - slit_y) / 0.7) ** 2)) * (c.ax < 25) * (c.z > 90) * c.on("skin")
@@ -155,7 +158,7 @@ def mean_texture(c: Canvas, m: dict[str, Array]) -> Array:
     image -= c.spot(30, 9, 13, 4)[..., None] * np.array([0.035, 0.045, 0.040])
     image += ((0.006 * c.noise[1] + 0.008 * c.noise[2]) * m["all_skin"])[..., None]
     image = _mix(image, 0.80 * m["lips"], LIPS)
-    image = _mix(image, 0.18 * m["beard"], HAIR + 0.12)
+    image = _mix(image, 0.07 * m["beard"], HAIR + 0.12)
     image = _mix(image, 0.35 * m["lid_rim"], LIPS + 0.1)
     image = _mix(image, 0.75 * m["nostril"], np.array([0.16, 0.08, 0.07]))
     image = _mix(image, 0.55 * m["slit"], np.array([0.25, 0.10, 0.10]))

@@ -49,7 +49,7 @@ CENTRAL: dict[str, Terms] = {
 }  # fmt: skip
 # Lid turns in degrees at the widest part of the opening: (upper, lower); positive is upwards.
 LIDS = {
-    "eyeWide": (13.0, -3.5),
+    "eyeWide": (11.0, -3.0),
     "eyeSquint": (-2.5, 10.0),
     "eyeLookUp": (8.0, 3.0),
     "eyeLookDown": (-15.0, -4.0),
@@ -173,8 +173,9 @@ def _lid_turn(head: HeadMesh, degrees: tuple[float, float] | None) -> Array:
     middle = 0.5 * (top + bottom)
     inner = np.zeros(len(away), bool)
     inner[head.parts["left_inner_lids"]] = True
-    fade_up = 1 - smoothstep((elevation - top) / 0.62)
-    fade_down = 1 - smoothstep((bottom - elevation) / 0.75)
+    reach = 1 - smoothstep((np.linalg.norm(away, axis=1) - 19.0) / 9.0)
+    fade_up = (1 - smoothstep((elevation - top) / 0.62)) * reach
+    fade_down = (1 - smoothstep((bottom - elevation) / 0.75)) * reach
     fade_up[inner], fade_down[inner] = 1, 1
     turn = np.where(elevation >= middle, fade_up * turn_up, fade_down * turn_down) * near
     # Skin beyond the corners has no opening and stays.

@@ -6,10 +6,16 @@ import numpy as np
 
 Array = np.ndarray
 
-# Rings of the cavity behind the rim of the lips: (z, spread in y, factor of x)
+# Rings of the cavity behind the rim of the lips: depth, spread of the lips' inner sides in y, share of the oval,
+# half width and half height of that oval.
 CAVITY_RINGS = (
-    (-2.6, 0.3, 1.0), (-4.6, 2.2, 1.0), (-6.0, 7.0, 1.02), (-8.0, 13.0, 1.05), (-26.0, 16.0, 1.06), (-44.0, 12.0, 0.85),
-)  # fmt: skip
+    (-1.6, -0.45, 0.0, 26.0, 10.0),
+    (-4.2, 2.0, 0.12, 27.0, 12.0),
+    (-6.0, 6.0, 0.6, 28.0, 14.0),
+    (-9.0, 0.0, 1.0, 30.0, 17.0),
+    (-26.0, 0.0, 1.0, 31.0, 19.0),
+    (-44.0, 0.0, 1.0, 24.0, 14.0),
+)
 # Rows of teeth from the gum over the biting edge to the inner side: (y, shift towards the tongue)
 UPPER_ROWS = (
     (-57.0, 1.2),
@@ -27,23 +33,21 @@ TEETH_COLUMNS = 29
 def cavity(loop: Array) -> tuple[Array, Array]:
     """Rings (R, n, 3) and end point (3,) behind the lips' rim (n,3), which runs over the upper lip and back below."""
     count = len(loop)
-    side = np.sin(np.arange(count) * 2 * np.pi / count)  # + above, - below, 0 in the corners
-    side = np.sign(side) * np.abs(side) ** 0.6
+    turn = np.arange(count) * 2 * np.pi / count  # 0 in the right corner, then over the upper lip
+    side = np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** 0.6
     rings = []
-    for depth, spread, narrow in CAVITY_RINGS:
-        ring = loop.copy()
-        ring[:, 0] *= narrow
-        ring[:, 1] += side * spread
-        # The back rings straighten out: they no longer follow the arch of the lips.
-        straight = min(1.0, -depth / 40.0)
-        ring[:, 2] = (1 - straight) * loop[:, 2] + straight * 106.0 + depth
-        rings.append(ring)
+    for depth, spread, share, width, height in CAVITY_RINGS:
+        # Deeper rings follow a wide oval instead of the arch of the lips.
+        lips = loop + np.stack([0 * side, side * spread, 0 * side + depth], 1)
+        z = 104.0 + depth - 12.0 * np.cos(turn) ** 2 * (depth > -20)
+        oval = np.stack([-width * np.cos(turn), -70.0 + height * np.sin(turn), z], 1)
+        rings.append((1 - share) * lips + share * oval)
     return np.stack(rings), np.array([0.0, -70.0, 56.0])
 
 
 def teeth(upper: bool) -> Array:
     """Rows (R, TEETH_COLUMNS, 3) of one dental arch, columns from the subject's right to the left."""
-    rows, half_width, front = (UPPER_ROWS, 24.5, 103.5) if upper else (LOWER_ROWS, 22.5, 101.2)
+    rows, half_width, front = (UPPER_ROWS, 24.5, 102.8) if upper else (LOWER_ROWS, 22.5, 100.6)
     turn = np.radians(np.linspace(-78, 78, TEETH_COLUMNS))
     scallop = 0.35 * np.cos(np.arange(TEETH_COLUMNS) * np.pi)  # one tooth per two columns
     arch = []

@@ -21,6 +21,8 @@ CROWN_ARC = DOME_Y + CAPSULE_RADIUS * np.pi / 2
 
 Array = np.ndarray
 
+_PROFILE = CubicSpline(anatomy.PROFILE[::-1, 0], anatomy.PROFILE[::-1, 1:])
+
 
 def to_capsule(points: Array) -> tuple[Array, Array, Array]:
     """Azimuth (rad), arc (mm) and radius (mm) of points (..., 3) in mm."""
@@ -41,13 +43,12 @@ def from_capsule(azimuth: Array, arc: Array, radius: Array) -> Array:
 
 def base_radius(azimuth: Array, arc: Array) -> Array:
     """Radius (mm) of a head without features: superellipses through the profile's front, back and width."""
-    heights = anatomy.PROFILE[::-1, 0]
-    front, back, width = (CubicSpline(heights, anatomy.PROFILE[::-1, k]) for k in (1, 2, 3))
-    y = np.clip(arc, heights[0], DOME_Y)
+    y = np.clip(arc, anatomy.PROFILE[-1, 0], DOME_Y)
+    front, back, width = np.moveaxis(_PROFILE(y), -1, 0)
     cos, sin = np.cos(azimuth), np.abs(np.sin(azimuth))
-    depth = np.where(cos > 0, front(y) - AXIS_Z, AXIS_Z - back(y))
+    depth = np.where(cos > 0, front - AXIS_Z, AXIS_Z - back)
     exponent = np.where(cos > 0, 2.25, 2.15)
-    flat = ((sin / width(y)) ** exponent + (np.abs(cos) / depth) ** exponent) ** (-1 / exponent)
+    flat = ((sin / width) ** exponent + (np.abs(cos) / depth) ** exponent) ** (-1 / exponent)
     elevation = np.maximum(arc - DOME_Y, 0.0) / CAPSULE_RADIUS
     dome = ((np.cos(elevation) / flat) ** 2.1 + (np.sin(elevation) / (anatomy.CROWN_Y - DOME_Y)) ** 2.1) ** (
         -1 / 2.1

@@ -59,7 +59,7 @@ def spacing(points: Array) -> Array:
     return np.where(z > 55, fine, np.maximum(fine, 4.5)) + 3.0 * back + 2.0 * ends
 
 
-def lid_outline(count_upper: int = 13, count_lower: int = 13) -> tuple[Array, Array]:
+def lid_outline(count_upper: int = 17, count_lower: int = 17) -> tuple[Array, Array]:
     """Frontal (x, y) of the left opening: (upper, lower) from the inner to the outer corner, corners included."""
     sides = []
     for points, count in ((anatomy.UPPER_LID, count_upper), (anatomy.LOWER_LID, count_lower)):
@@ -78,8 +78,10 @@ def _eye_rings(skin: Skin) -> list[Array]:
     upper, lower = lid_outline()
     loop = np.concatenate([lower, upper[-2:0:-1]])
     middle = np.array([31.4, -0.8])
-    wide = np.arctan2(loop[:, 1] - middle[1], (loop[:, 0] - middle[0]) * 0.8)
-    oval = middle + np.stack([19.5 * np.cos(wide), 13.5 * np.sin(wide)], 1)
+    # Even steps on the oval, so that its edges are no longer than those of the filling outside.
+    wide = np.pi + np.arange(len(loop)) * 2 * np.pi / len(loop)
+    wide = wide - 0.22 * np.sin(2 * wide)
+    oval = middle + np.stack([19.5 * np.cos(wide), 13.0 * np.sin(wide)], 1)
     rings = []
     for share in (0.0, 0.16, 0.36, 0.62, 0.92):
         rings.append(skin.at(loop * (1 - share) + oval * share))
@@ -98,7 +100,7 @@ def _lip_rings(skin: Skin) -> list[Array]:
     )
     far_upper = np.stack([t * 32.0, -54.0 - 17 * t**3], 1)
     far_lower = np.stack([t * 32.0, -88.0 + 17 * t**3], 1)
-    opening = np.minimum(0.2, 0.2 * (1 - t**4) + 0.001)[:, None] * [0, 1]
+    opening = 0.06 * (1 - t**4)[:, None] * [0, 1]
     rings = []
     for share in (0.0, 0.14, 0.34, 0.58, 0.8, 1.0, 1.28, 1.62):
         if share <= 1:
@@ -168,28 +170,29 @@ def _fill(skin: Skin, fixed: Array, holes: list[Array], scale: float) -> Array:
 
 
 def _relax(skin: Skin, places: Array, fixed: int, holes: list[Array], scale: float) -> Array:
-    """Move all but the first `fixed` points (N,2) until the edges have the wanted lengths (springs, as in DistMesh)."""
+    """Move all but the first `fixed` points (N,2) until edges have the wanted lengths (springs, as in DistMesh)."""
     places = places.copy()
     for step in range(48):
         points = skin.point(places[:, 0], places[:, 1])
         if step % 6 == 0:
             triangles = _triangulate(places, holes)
-            edges = np.unique(
-                np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])),
-                axis=0,
-            )
-        a, b = edges[:, 0], edges[:, 1]
+            edges = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2))
+            a, b = np.unique(edges, axis=0).T
         length = np.linalg.norm(points[a] - points[b], axis=1)
         wanted = scale * spacing(0.5 * (points[a] + points[b]))
-        push = np.clip(1.15 * wanted / np.maximum(length, 1e-9) - 1, -0.25, 1.0)[:, None] * (
-            places[a] - places[b]
-        )
+        stretch = np.clip(1.15 * wanted / np.maximum(length, 1e-9) - 1, -0.25, 1.0)
+        push = stretch[:, None] * (places[a] - places[b])
         move = np.zeros_like(places)
         np.add.at(move, a, push)
         np.add.at(move, b, -push)
         move[:fixed] = 0
+        before = places[fixed:].copy()
         places += 0.16 * move
         free = places[fixed:]
+        for hole in holes:  # nothing may be pushed near the rim, or its edges would be cut
+            rim = places[hole]
+            lost = _inside(free, rim + 0.11 * (rim - rim.mean(0)))
+            free[lost] = before[lost]
         free[:, 0] = np.clip(free[:, 0], 0.012, np.pi - 0.03)
         free[:, 1] = np.clip(free[:, 1], anatomy.NECK_Y + 3, CROWN_ARC - 4)
     return places
@@ -206,10 +209,58 @@ def _triangulate(places: Array, holes: list[Array]) -> Array:
         triangles = triangles[~np.isin(triangles, hole).all(1)]
     a, b, c = (flat[triangles[:, k]] for k in range(3))
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    triangles = triangles[np.abs(area) > 1e-9]
-    area = area[np.abs(area) > 1e-9]
     # The disc is the surface seen from inside the head, so outward triangles are clockwise in it.
-    return np.where((area < 0)[:, None], triangles, triangles[:, [0, 2, 1]])
+    triangles = np.where((area < 0)[:, None], triangles, triangles[:, [0, 2, 1]])
+    return triangles[np.abs(area) > 1e-9]
+
+
+def _strips(points: Array, rings: list[Array], closed: bool) -> Array:
+    """Triangles (F,3) between rings of point ids, inner ring first, counter-clockwise; shorter diagonals."""
+    triangles = []
+    for inner, outer in zip(rings[:-1], rings[1:], strict=True):
+        a, b = (np.append(ring, ring[:1]) if closed else ring for ring in (inner, outer))
+        p, q, r, s = a[:-1], b[:-1], b[1:], a[1:]
+        short = np.linalg.norm(points[p] - points[r], axis=1) < np.linalg.norm(points[q] - points[s], axis=1)
+        first = np.where(short[:, None], np.stack([p, q, r], 1), np.stack([p, q, s], 1))
+        second = np.where(short[:, None], np.stack([p, r, s], 1), np.stack([q, r, s], 1))
+        triangles += [first, second]
+    return np.concatenate(triangles)
+
+
+def flip_edges(points: Array, flat: Array, triangles: Array, rounds: int = 12) -> Array:
+    """Triangles (F,3) with the edges flipped whose opposite angles sum to more than 180 degrees in space.
+
+    The planar triangulation knows nothing of steep places such as lids, lips and the wings of the nose. A flip is
+    made only where the two triangles form a convex quadrilateral in the plane, so nothing can fold.
+    """
+    triangles = triangles.copy()
+
+    def area(a: int, b: int, c: int) -> float:
+        u, v = flat[b] - flat[a], flat[c] - flat[a]
+        return float(u[0] * v[1] - u[1] * v[0])
+
+    for _ in range(rounds):
+        # Directed edge -> (triangle, apex); the cosine of the angle at the apex, for all edges at once.
+        start, end = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
+        apex = np.roll(triangles, -2, axis=1).ravel()
+        u, v = points[start] - points[apex], points[end] - points[apex]
+        angle = np.arccos(np.clip((u * v).sum(1) / np.sqrt((u * u).sum(1) * (v * v).sum(1)), -1, 1))
+        sides = {edge: k for k, edge in enumerate(zip(start.tolist(), end.tolist(), strict=True))}
+        touched: set[int] = set()
+        for (a, b), here in sides.items():
+            there = sides.get((b, a), -1)
+            if a > b or there < 0 or angle[here] + angle[there] < np.pi + 1e-3:
+                continue
+            first, second, c, d = here // 3, there // 3, int(apex[here]), int(apex[there])
+            if first in touched or second in touched or (c, d) in sides or (d, c) in sides:
+                continue
+            if area(a, d, c) > -1e-7 or area(d, b, c) > -1e-7:
+                continue
+            triangles[first], triangles[second] = (a, d, c), (d, b, c)
+            touched |= {first, second}
+        if not touched:
+            break
+    return triangles
 
 
 def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
@@ -224,26 +275,31 @@ def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
         np.stack([np.zeros_like(above), above], 1), np.stack([np.zeros_like(below), below], 1),
         np.stack([np.full_like(behind, np.pi), behind], 1), np.stack([rim, np.full_like(rim, anatomy.NECK_Y)], 1),
     ])  # fmt: skip
-    eye = np.concatenate(eye_rings)
-    lips = np.concatenate(lip_rings)
-    fixed = np.concatenate([eye, lips, midline])
-    holes = [np.arange(len(eye_rings[0])), len(eye) + np.arange(len(lip_rings[0]))]
-    no_fill = [eye_rings[-1], lip_rings[-1]]
-    places = np.concatenate([fixed, _fill(skin, fixed, no_fill, scale)])
-    places = _relax(skin, places, len(fixed), holes, scale)
-    triangles = _triangulate(places, holes)
-    on_midline = np.zeros(len(places), bool)
-    start = len(eye)
-    for ring in lip_rings:
-        on_midline[[start, start + len(ring) - 1]] = True
-        start += len(ring)
-    on_midline[len(eye) + len(lips) : len(eye) + len(lips) + len(above) + len(below) + len(behind)] = True
-    mesh = _mirror(skin, places, triangles, on_midline)
+    # Eyes and lips are strips between their rings; only what lies outside them is triangulated freely.
     size, half = len(eye_rings[0]), len(lip_rings[0])
-    mesh.eye_rings = [np.arange(k * size, (k + 1) * size) for k in range(len(eye_rings))]
-    mesh.eye_loop = mesh.eye_rings[0]
-    left = np.arange(len(eye), len(eye) + half)
-    corner = (half - 1) // 2
+    fixed = np.concatenate([eye_rings[-1], lip_rings[-1], midline])
+    holes = [np.arange(size), size + np.arange(half)]
+    places = np.concatenate([fixed, _fill(skin, fixed, [eye_rings[-1], lip_rings[-1]], scale)])
+    places = _relax(skin, places, len(fixed), holes, scale)
+    outside = flip_edges(skin.point(places[:, 0], places[:, 1]), disc(places), _triangulate(places, holes))
+    on_midline = np.zeros(len(places), bool)
+    on_midline[[size, size + half - 1]] = True
+    on_midline[size + half : size + half + len(above) + len(below) + len(behind)] = True
+
+    count = len(places)
+    eye_ids = [count + np.arange(size) + k * size for k in range(len(eye_rings) - 1)] + [holes[0]]
+    count += size * (len(eye_rings) - 1)
+    lip_ids = [count + np.arange(half) + k * half for k in range(len(lip_rings) - 1)] + [holes[1]]
+    places = np.concatenate([places, *eye_rings[:-1], *lip_rings[:-1]])
+    on_midline = np.concatenate([on_midline, np.zeros(len(places) - len(on_midline), bool)])
+    for ids in lip_ids:
+        on_midline[ids[[0, -1]]] = True
+    points = skin.point(places[:, 0], places[:, 1])
+    eye_strips = _strips(points, eye_ids, closed=True)
+    lip_strips = _strips(points, lip_ids, closed=False)[:, [0, 2, 1]]
+    mesh = _mirror(skin, places, np.concatenate([outside, eye_strips, lip_strips]), on_midline)
+    mesh.eye_rings, mesh.eye_loop = eye_ids, eye_ids[0]
+    left, corner = lip_ids[0], (half - 1) // 2
     mesh.mouth_loop = np.concatenate([
         mesh.mirror[left[corner:0:-1]], left, mesh.mirror[left[-2:corner:-1]],
     ])  # fmt: skip

@@ -100,14 +100,17 @@ def texel_triangles(uv: Array, uv_triangles: Array, size: int) -> tuple[Array, A
     triangle = np.full((size, size), -1)
     weights = np.zeros((size, size, 3))
     low = np.ceil(pixel.min(1) - 1e-6).astype(int)
-    high = np.floor(pixel.max(1) + 1e-6).astype(int) + 1
-    for index in np.flatnonzero((high > low).all(1)):
-        a, b, c = pixel[index]
-        x, y = np.meshgrid(np.arange(low[index, 0], high[index, 0]), np.arange(low[index, 1], high[index, 1]))
-        area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-        w1 = ((x - a[0]) * (c[1] - a[1]) - (y - a[1]) * (c[0] - a[0])) / area
-        w2 = ((b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0])) / area
-        inside = (w1 >= -1e-9) & (w2 >= -1e-9) & (w1 + w2 <= 1 + 1e-9)
-        triangle[y[inside], x[inside]] = index
-        weights[y[inside], x[inside]] = np.stack([1 - w1 - w2, w1, w2], -1)[inside]
+    span = np.maximum(np.floor(pixel.max(1) + 1e-6).astype(int) + 1 - low, 0)  # (F, 2)
+    # All texels of all bounding boxes in one list.
+    owner = np.repeat(np.arange(len(pixel)), span.prod(1))
+    rank = np.arange(len(owner)) - np.repeat(np.cumsum(span.prod(1)) - span.prod(1), span.prod(1))
+    x, y = low[owner, 0] + rank % span[owner, 0], low[owner, 1] + rank // span[owner, 0]
+    a, b, c = pixel[owner, 0].T, pixel[owner, 1].T, pixel[owner, 2].T
+    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    w1 = ((x - a[0]) * (c[1] - a[1]) - (y - a[1]) * (c[0] - a[0])) / area
+    w2 = ((b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0])) / area
+    inside = (w1 >= -1e-9) & (w2 >= -1e-9) & (w1 + w2 <= 1 + 1e-9)
+    inside &= (x >= 0) & (y >= 0) & (x < size) & (y < size)
+    triangle[y[inside], x[inside]] = owner[inside]
+    weights[y[inside], x[inside]] = np.stack([1 - w1 - w2, w1, w2], -1)[inside]
     return triangle, weights
