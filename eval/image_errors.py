@@ -24,8 +24,8 @@ from facegpt.render.renderer import render
 AT_ONCE = 16
 YAW_BINS = (0.0, 10.0, 20.0, 90.0)  # degrees to either side
 MASK = (
-    "photograph's soft skin mask times the skin that the true face covers (synthetic faces) or the outline of "
-    "the true landmarks (photographs); never the prediction's own mask, so a face cannot win by shrinking"
+    "photograph's soft skin mask times the skin that the true face covers (synthetic faces) or the outline "
+    "of the true landmarks (photographs), never the prediction's own mask, so a face cannot win by shrinking"
 )
 
 
@@ -47,7 +47,8 @@ def image_errors(
 ) -> dict[str, ImageErrors]:
     """Errors of several sets of N faces, by name, against N records at side `size`.
 
-    truth (N): the known parameters of synthetic faces; see `MASK`. A single face is compared with all of them.
+    truth (N): the known parameters of synthetic faces, for the mask. A single face is compared with every
+    record.
     Raises SampleError, naming the record, when it shows no skin to compare.
     """
     device = head.v_template.device

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from PIL import Image
 
@@ -98,9 +99,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], main_column: int
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     body = ""
     for row in rows:
-        cells = (
-            f'<td class="main">{c}</td>' if i == main_column else f"<td>{c}</td>" for i, c in enumerate(row)
-        )
+        marks = (' class="main"' if column == main_column else "" for column in range(len(row)))
+        cells = (f"<td{mark}>{cell}</td>" for mark, cell in zip(marks, row, strict=True))
         body += f"<tr>{''.join(cells)}</tr>"
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -113,11 +113,13 @@ def number(value: float | None, digits: int = 3, error: float | None = None) -> 
     return text if error is None else f"{text} <small>± {error:.{digits}f}</small>"
 
 
-def chart(title: str, curves: Sequence[Curve], x_name: str = "step") -> str:
-    """A line chart as inline SVG. Points that are not finite are left out; without points it says so."""
-    curves = [
-        Curve(c.name, [(x, y) for x, y in c.points if math.isfinite(x) and math.isfinite(y)]) for c in curves
-    ]
+def chart(title: str, curves: Sequence[Curve], x_name: str = "step", logarithmic: bool = False) -> str:
+    """A line chart as inline SVG; `logarithmic` is about y.
+
+    Points that cannot be drawn (not finite, not positive on a logarithmic axis) are left out; a chart without
+    points says so.
+    """
+    curves = [Curve(curve.name, _drawable(curve.points, logarithmic)) for curve in curves]
     curves = [curve for curve in curves if curve.points]
     heading = f"<figcaption><strong>{html.escape(title)}</strong></figcaption>"
     if not curves:
@@ -134,24 +136,26 @@ def chart(title: str, curves: Sequence[Curve], x_name: str = "step") -> str:
         up = (y - y_low) / (y_high - y_low)
         return left + across * (right - left), bottom - up * (bottom - top)
 
-    parts = []
+    parts, legend = [], []
     for tick in ticks:
         _, y = place(x_low, tick)
+        label = f"{10**tick:.2g}" if logarithmic else f"{tick:g}"
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     parts.append(f'<text x="{left}" y="186">{x_low:g}</text>')
     parts.append(f'<text x="{right}" y="186" text-anchor="end">{x_high:g} {html.escape(x_name)}s</text>')
-    for curve, colour in zip(curves, COLOURS * len(curves), strict=False):
+    for curve, colour in zip(curves, cycle(COLOURS), strict=False):
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve.points))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-    legend = "".join(
-        f'<span><i style="background:{colour}"></i>{html.escape(curve.name)}</span>'
-        for curve, colour in zip(curves, COLOURS * len(curves), strict=False)
-    )
-    drawing = (
-        f'<svg viewBox="0 0 360 192" role="img" aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
-    )
-    return f'<figure>{heading}{drawing}<div class="legend">{legend}</div></figure>'
+        legend.append(f'<span><i style="background:{colour}"></i>{html.escape(curve.name)}</span>')
+    name = html.escape(title, quote=True)
+    drawing = f'<svg viewBox="0 0 360 192" role="img" aria-label="{name}">{"".join(parts)}</svg>'
+    return f'<figure>{heading}{drawing}<div class="legend">{"".join(legend)}</div></figure>'
+
+
+def _drawable(points: Sequence[tuple[float, float]], logarithmic: bool) -> list[tuple[float, float]]:
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    return [(x, math.log10(y)) for x, y in finite if y > 0] if logarithmic else finite
 
 
 def definitions(rows: dict[str, str]) -> str:

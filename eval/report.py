@@ -1,0 +1,126 @@
+"""python eval/report.py --run RUN --out outputs/demo/report.html [key=value ...]
+
+Joins the results of reconstruct.py and text_to_face.py and the training curves of the run into one HTML file
+that needs nothing beside it: tables with their baselines, and pictures of input, rendering, overlay, mesh and
+mean face. Nothing is computed again but the pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation import samples_path
+from report_page import Curve, chart, page
+from report_sections import (
+    Painter,
+    Result,
+    closing,
+    conversations,
+    generated,
+    number_tables,
+    opening,
+    reconstructions,
+)
+
+from facegpt.config import parse_config
+from facegpt.data.records import read_records
+from facegpt.errors import ConfigError, FaceGPTError, HeadMismatchError
+from facegpt.files import atomic_path, read_jsonl
+from facegpt.head.model import HeadModel
+
+
+@dataclass
+class ReportSettings:
+    """reconstruct, text_to_face: the results to show; empty leaves one out. run: the training run, for its
+    curves (empty: none). faces: how many faces of each kind, the first of the held-out set.
+    """
+
+    reconstruct: str = "outputs/demo/reconstruct.json"
+    text_to_face: str = "outputs/demo/text_to_face.json"
+    run: str = ""
+    out: str = "outputs/demo/report.html"
+    head: str = "builtin"
+    faces: int = 8
+    size: int = 224
+
+
+def main(argv: list[str]) -> None:
+    settings = parse_config(ReportSettings, argv, __doc__)
+    faces = open_result(settings.reconstruct) if settings.reconstruct else None
+    texts = open_result(settings.text_to_face) if settings.text_to_face else None
+    results = [result for result in (faces, texts) if result is not None]
+    if not results:
+        raise ConfigError("there is nothing to report; give reconstruct or text_to_face a result file")
+    curves = training_curves(Path(settings.run)) if settings.run else ""
+    head = HeadModel.builtin() if settings.head == "builtin" else HeadModel.load(settings.head)
+    for result in results:
+        if result.values["head_id"] != head.id:
+            raise HeadMismatchError(
+                f"the results were made with head model {result.values['head_id']}, but {head.id} is loaded; "
+                "give the head of the evaluation"
+            )
+    painter = Painter(head, settings.size)
+    body = [opening(results[0].values)]
+    body += [number_tables(faces, texts), curves]
+    if faces is not None:
+        body.append(reconstructions(faces, painter, settings.faces))
+        body.append(conversations(faces.rows))
+    if texts is not None:
+        body.append(generated(texts, painter, settings.faces))
+    body.append(closing([result.values for result in results]))
+    with atomic_path(settings.out) as temporary:
+        temporary.write_text(page("FaceGPT evaluation", "\n".join(filter(None, body))), encoding="utf-8")
+    print(f"wrote {settings.out}")
+
+
+def open_result(path: str) -> Result:
+    """Raises ConfigError, naming the file, when it is missing or not a result."""
+    file = Path(path)
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        rows = read_jsonl(samples_path(file))
+        return Result(values, rows, read_records(values["data"]))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.filename} is missing; run the evaluation first, or leave it out") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is not a result of the evaluation recipes ({error}); run them again"
+        ) from None
+
+
+def training_curves(run: Path) -> str:
+    """Charts of metrics.jsonl. Raises ConfigError when the run has none."""
+    file = run / "metrics.jsonl"
+    if not file.is_file():
+        raise ConfigError(
+            f"{run} has no metrics.jsonl; give the folder of a training run, or leave run empty"
+        )
+    rows = read_jsonl(file)
+
+    def curve(kind: str, key: str, name: str) -> Curve:
+        return Curve(name, [(r["step"], r[key]) for r in rows if r["kind"] == kind and key in r])
+
+    charts = [
+        chart("text loss", [curve("train", "loss/text", "per token")]),
+        chart("face loss, logarithmic", [curve("train", "loss/face", "per face")], logarithmic=True),
+        chart("landmark error on held-out faces, px", [
+            curve("validation", "image/landmark_error", "from image"),
+            curve("validation", "text/landmark_error", "from text"),
+        ]),
+        chart("held-out prompts answered with a face, %", [
+            curve("validation", "image/emission_recall", "asked, image"),
+            curve("validation", "text/emission_recall", "asked, text"),
+            curve("validation", "chat/false_positive_rate", "not asked"),
+        ]),
+    ]  # fmt: skip
+    return f'<h2>Training</h2><div class="charts">{"".join(charts)}</div>'
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except FaceGPTError as error:
+        sys.exit(f"error: {error}")
