@@ -9,7 +9,14 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 DEMO := outputs/demo
 # FAST=1 shortens the demo to a smoke run: the same five steps on a few faces.
-FAST ?=
+ifeq ($(FAST),1)
+DEMO := outputs/demo-fast
+FACES := train=48 test=16 instruct=64
+TALK := questions=1
+STEPS := optimization.steps=6 validation.every=6 validation.faces=4 checkpoint.every=0
+RECONSTRUCT := n=8 questions=8
+MATCH := n=16
+endif
 
 .PHONY: help install demo test test-slow lint types format clean
 .DEFAULT_GOAL := help
@@ -28,7 +35,14 @@ $(VENV)/installed: setup.cfg constraints.txt
 	touch $@
 
 demo: install  ## the main job end to end into outputs/demo (about 10 minutes; FAST=1: a smoke run)
-	FAST=$(FAST) scripts/demo.sh $(DEMO)
+	python data_gen/synthesize.py --config configs/tiny/data.yaml out=$(DEMO)/data $(FACES)
+	python data_gen/describe.py --data $(DEMO)/data/train --backbone tiny $(TALK)
+	python data_gen/describe.py --data $(DEMO)/data/test --backbone tiny questions=0
+	deepspeed --num_accelerators 2 train/train.py --config configs/tiny/train.yaml run=$(DEMO)/train overwrite=true $(STEPS)
+	python eval/reconstruct.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/reconstruct.json training_data=$(DEMO)/data/train instruct=$(DEMO)/data/instruct.json $(RECONSTRUCT)
+	python eval/text_to_face.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/text_to_face.json $(MATCH)
+	python eval/report.py --demo $(DEMO) --out $(DEMO)/report.html
+	python scripts/chat.py --checkpoint $(DEMO)/train --out $(DEMO)/chat --prompt "Show me the face of a person who smiles strongly, with the head turned 20 degrees to the left."
 
 test: install  ## the tests (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests

@@ -1,8 +1,8 @@
 """Pretrain the tiny LLaVA, the stand-in for llava-1.5-7b-hf: `python scripts/pretrain_tiny_llava.py out=DIR`.
 
 1. Render faces of the built-in head and read their facts (`facegpt/data/tiny_language.py`).
-2. Vision tower: regress the facts from the patch features through a throw-away probe. It plays the part of CLIP's
-   pretraining; the tower is frozen from here on.
+2. Vision tower: regress the facts from the patch features through a throw-away probe. It plays the part of
+   CLIP's pretraining; the tower is frozen from here on.
 3. Projector and language model: conversations about the faces, and plain text about situations and feelings.
 4. Measure on held-out faces and held-out situations; save weights (bfloat16) and figures.
 
@@ -31,7 +31,12 @@ from facegpt.config import parse_config
 from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.data.synthetic import background, photograph, sample_parameters
 from facegpt.data.tiny_language import (
-    GRID, Facts, plain_conversation, questions_about, read_facts, to_messages,
+    GRID,
+    Facts,
+    plain_conversation,
+    questions_about,
+    read_facts,
+    to_messages,
 )  # fmt: skip
 from facegpt.data.tiny_situations import situations
 from facegpt.files import atomic_path, write_json
@@ -73,7 +78,9 @@ def main(settings: Settings) -> None:
     pretrain_language(model, processor, features, facts, settings, work)
     figures = measure(model, processor, features, facts, settings)
     save_tiny_llava(model, processor, Path(settings.out))
-    write_json({"settings": asdict(settings), "head_id": head.id, **figures}, Path(settings.out) / "pretraining.json")
+    write_json(
+        {"settings": asdict(settings), "head_id": head.id, **figures}, Path(settings.out) / "pretraining.json"
+    )
     print(json.dumps(figures, indent=2))
 
 
@@ -87,18 +94,26 @@ def make_faces(head: HeadModel, settings: Settings, work: Path) -> tuple[np.ndar
         for _ in tqdm(range(settings.faces // 32), desc="render faces", disable=None):
             parameters = sample_parameters(head, 32, generator)
             with torch.no_grad():
-                image = photograph(render(head, parameters, 2 * size), background(32, 2 * size, generator), generator)
+                image = photograph(
+                    render(head, parameters, 2 * size), background(32, 2 * size, generator), generator
+                )
             images.append((F.avg_pool2d(image, 2).clamp(0, 1) * 255).round().byte().numpy())
             vectors.append(parameters.to_vector().numpy())
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, images=np.concatenate(images), vectors=np.concatenate(vectors))
     stored = np.load(path)
     parameters = FaceParameters.from_vector(torch.from_numpy(stored["vectors"]), head.layout)
-    facts = [f for start in range(0, len(parameters), 256) for f in read_facts(head, parameters[start : start + 256])]
+    facts = [
+        f
+        for start in range(0, len(parameters), 256)
+        for f in read_facts(head, parameters[start : start + 256])
+    ]
     return stored["images"], facts
 
 
-def make_model(facts: list[Facts], settings: Settings) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def make_model(
+    facts: list[Facts], settings: Settings
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     rng = random.Random(settings.seed)
     texts = []
     for f in facts[:2000]:
@@ -143,7 +158,11 @@ def patch_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tens
 
 
 def pretrain_vision(
-    model: LlavaForConditionalGeneration, images: np.ndarray, facts: list[Facts], settings: Settings, work: Path
+    model: LlavaForConditionalGeneration,
+    images: np.ndarray,
+    facts: list[Facts],
+    settings: Settings,
+    work: Path,
 ) -> Tensor:
     """Train the tower through the probe; returns the frozen tower's patch features of all images, float16."""
     tower = model.model.vision_tower
@@ -166,7 +185,9 @@ def pretrain_vision(
             if step % 100 == 0:
                 with torch.no_grad():
                     held = probe(patch_features(model, normalise(images[train : train + 256]))).float()
-                error = (held - targets[train : train + 256]).square().mean(0) / targets.var(0).clamp_min(1e-6)
+                error = (held - targets[train : train + 256]).square().mean(0) / targets.var(0).clamp_min(
+                    1e-6
+                )
                 points = error[: 2 * 23].mean().item()
                 bar.write(f"step {step} loss {loss.item():.4f} held-out unexplained: points {points:.3f} "
                           f"angles {error[46:50].mean().item():.3f} rest {error[50:].mean().item():.3f}")  # fmt: skip
@@ -206,10 +227,14 @@ def pretrain_language(
             rows.append(row)
             encoded.append(encode_conversation(to_messages(pairs, row is not None), tokenizer, image_tokens))
         width = max(len(e.input_ids) for e in encoded)
-        ids = torch.tensor([e.input_ids + [tokenizer.pad_token_id] * (width - len(e.input_ids)) for e in encoded])
+        ids = torch.tensor(
+            [e.input_ids + [tokenizer.pad_token_id] * (width - len(e.input_ids)) for e in encoded]
+        )
         labels = torch.tensor([e.label_mask + [False] * (width - len(e.label_mask)) for e in encoded])
         with autocast():
-            hidden = language_states(model, ids, ids != tokenizer.pad_token_id, features[[r for r in rows if r is not None]])
+            hidden = language_states(
+                model, ids, ids != tokenizer.pad_token_id, features[[r for r in rows if r is not None]]
+            )
             logits = model.lm_head(hidden[:, :-1][labels[:, 1:]])
         loss = F.cross_entropy(logits.float(), ids[:, 1:][labels[:, 1:]])
         update(optimizer, loss, parameters, settings.language_lr, step, settings.language_steps)
@@ -221,7 +246,9 @@ def pretrain_language(
         torch.save(language.state_dict(), temporary)
 
 
-def language_states(model: LlavaForConditionalGeneration, ids: Tensor, mask: Tensor, features: Tensor) -> Tensor:
+def language_states(
+    model: LlavaForConditionalGeneration, ids: Tensor, mask: Tensor, features: Tensor
+) -> Tensor:
     """Last hidden states (N,T,H) of ids (N,T) whose image tokens take the projected features in order."""
     embeddings = model.get_input_embeddings()(ids)
     projected = model.model.multi_modal_projector(features.to(embeddings.dtype))
@@ -255,7 +282,10 @@ def measure(
         for subject in ("She", "He"):
             answer = ask(model, processor, f"{subject} {event}. How does this person feel?", None)
             scores["feeling of held-out situations"].append(f"feels {name}." in answer)
-    figures = {name: {"accuracy": float(np.mean(values)), "n": len(values)} for name, values in sorted(scores.items())}
+    figures = {
+        name: {"accuracy": float(np.mean(values)), "n": len(values)}
+        for name, values in sorted(scores.items())
+    }
     return {**figures, "point error in cells": {"median": float(np.median(cells)), "n": len(cells)}}
 
 
@@ -270,7 +300,9 @@ def ask(
     empty = torch.zeros(0, 1, 1)
     while len(ids) - start < 80:
         tokens = torch.tensor([ids])
-        given = features if features is not None else empty.expand(0, 1, model.config.vision_config.hidden_size)
+        given = (
+            features if features is not None else empty.expand(0, 1, model.config.vision_config.hidden_size)
+        )
         state = language_states(model, tokens, torch.ones_like(tokens), given)[0, -1]
         ids.append(int(model.lm_head(state).argmax()))
         if ids[-1] == processor.tokenizer.eos_token_id:
@@ -284,7 +316,12 @@ def autocast() -> torch.autocast:
 
 
 def update(
-    optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], lr: float, step: int, steps: int
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    parameters: list[nn.Parameter],
+    lr: float,
+    step: int,
+    steps: int,
 ) -> None:
     """One clipped AdamW step under linear warm-up and cosine decay."""
     scale = min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,7 +1,8 @@
-"""The small world of words in which the tiny LLaVA is pretrained: captions, questions, answers, plain text.
+"""The small world of words of the tiny LLaVA's pretraining: captions, questions, answers, plain text.
 
-`read_facts` turns the known parameters of a synthetic face into facts that can be said in words; the functions
-below say them. This plays the part of the web's image captions for the stand-in; real backbones bring their own.
+`read_facts` turns the known parameters of a synthetic face into facts that can be said in words; the
+functions below say them. This plays the part of the web's image captions for the stand-in; real backbones
+bring their own.
 """
 
 from __future__ import annotations
@@ -58,19 +59,21 @@ STRENGTHS = [(0.65, "strongly"), (0.35, "clearly"), (0.18, "slightly")]
 
 # identity and albedo components -> what a high and a low coefficient is called
 SHAPES: dict[str, tuple[str, str]] = {
-    "face length": ("a long face", "a short face"),
-    "head width": ("a wide head", "a narrow head"),
-    "jaw width": ("a broad jaw", "a slim jaw"),
-    "chin projection": ("a strong chin", "a receding chin"),
-    "cheekbones": ("high cheek bones", "flat cheek bones"),
-    "cheek fullness": ("full cheeks", "hollow cheeks"),
-    "nose length": ("a long nose", "a short nose"),
-    "nose width": ("a broad nose", "a narrow nose"),
-    "brow ridge": ("a heavy brow", "a smooth brow"),
-    "eye size": ("large eyes", "small eyes"),
-    "eye spacing": ("wide set eyes", "close set eyes"),
-    "lip thickness": ("full lips", "thin lips"),
-    "mouth width": ("a wide mouth", "a small mouth"),
+    "face_length": ("a long face", "a short face"),
+    "head_height_vs_width": ("a narrow head", "a wide head"),
+    "jaw_width": ("a broad jaw", "a slim jaw"),
+    "neck_width": ("a thick neck", "a thin neck"),
+    "chin_projection": ("a strong chin", "a receding chin"),
+    "cheekbone_width": ("broad cheek bones", "narrow cheek bones"),
+    "cheek_fullness": ("full cheeks", "hollow cheeks"),
+    "nose_length": ("a long nose", "a short nose"),
+    "nose_width": ("a broad nose", "a narrow nose"),
+    "brow_ridge": ("a heavy brow", "a smooth brow"),
+    "eye_size": ("large eyes", "small eyes"),
+    "eye_spacing": ("wide set eyes", "close set eyes"),
+    "lip_thickness": ("full lips", "thin lips"),
+    "mouth_width": ("a wide mouth", "a small mouth"),
+    "ear_size": ("large ears", "small ears"),
 }
 SKIN = ["very light", "light", "medium", "brown", "dark"]
 
@@ -146,13 +149,21 @@ def say_expression(facts: Facts) -> str:
     if facts.lids > 0.3:
         phrases.append("the eyes are closed" if facts.lids > 0.7 else "the eyes are half closed")
     if facts.jaw > 4:
-        phrases.append("the jaw is " + ("wide" if facts.jaw > 16 else "clearly" if facts.jaw > 9 else "slightly") + " open")
+        phrases.append(
+            "the jaw is "
+            + ("wide" if facts.jaw > 16 else "clearly" if facts.jaw > 9 else "slightly")
+            + " open"
+        )
     return _sentence(phrases or ["the face is relaxed"])
 
 
 def say_pose(facts: Facts) -> str:
     parts = [
-        _angle(facts.yaw, "the head is turned {} degrees to the left", "the head is turned {} degrees to the right"),
+        _angle(
+            facts.yaw,
+            "the head is turned {} degrees to the left",
+            "the head is turned {} degrees to the right",
+        ),
         _angle(facts.pitch, "it looks {} degrees up", "it looks {} degrees down"),
         _angle(facts.roll, "it leans {} degrees to the right", "it leans {} degrees to the left"),
     ]
@@ -171,9 +182,9 @@ def say_colour(facts: Facts) -> str:
     tone = SKIN[min(4, max(0, round(2 + 1.3 * facts.colours.get("melanin", 0.0))))]
     phrases = [f"the skin is {tone}"]
     for name, high, low in (
-        ("brow darkness", "the brows are dark", "the brows are pale"),
-        ("stubble", "there is a beard", ""),
-        ("lip redness", "the lips are red", "the lips are pale"),
+        ("brow_darkness", "the brows are dark", "the brows are pale"),
+        ("beard", "there is a beard", ""),
+        ("lip_colour", "the lips are red", "the lips are pale"),
         ("freckles", "there are freckles", ""),
     ):
         value = facts.colours.get(name, 0.0)
@@ -209,7 +220,8 @@ def questions_about(facts: Facts, rng: random.Random, count: int) -> list[tuple[
     pairs = [(ASPECT_QUESTIONS[aspect], say(facts)) for aspect, say in ASPECTS.items()]
     rng.shuffle(pairs)
     points = [
-        (f"Where is {name}?", f"At {x} {y}.") for name, (x, y) in rng.sample(sorted(facts.points.items()), count)
+        (f"Where is {name}?", f"At {x} {y}.")
+        for name, (x, y) in rng.sample(sorted(facts.points.items()), count)
     ]
     details = [
         ("Are the eyes closed?", "Yes." if facts.lids > 0.7 else "No."),
@@ -271,8 +283,8 @@ def _answer_topic(question: str, facts: Facts) -> str:
     """Answers to the face questions of `templates.FACE_QUESTIONS`, recognised by their topic word."""
     text = question.lower()
     if "hair" in text:
-        dark = facts.colours.get("hair darkness", 0.0)
-        return "The hair is short and " + ("dark." if dark > 0.5 else "pale." if dark < -0.5 else "brown.")
+        light = facts.colours.get("hair_lightness", 0.0)
+        return "The hair is short and " + ("pale." if light > 0.5 else "dark." if light < -0.5 else "brown.")
     if "expression" in text:
         return f"The person looks {feeling(facts)}. " + say_expression(facts)
     if "colo" in text:

@@ -1,7 +1,7 @@
-"""Plain text that links situations to feelings and feelings to looks: what the tiny LLaVA knows of the world.
+"""Plain text that links situations to feelings and feelings to looks: what the tiny LLaVA knows.
 
-The face training never states any of this, so a face for "she has just won the lottery" can only come from what
-the language model knew before. The last two situations of every feeling are held out of the pretraining.
+The face training never states any of this, so a face for "she has just won the lottery" can only come from
+what the language model knew before. The last two situations of every feeling are held out of the pretraining.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SITUATIONS: dict[str, list[str]] = {
     "happy": [
         "has won the lottery", "meets an old friend", "hears a good joke", "gets a birthday present",
         "has passed the exam", "plays with a puppy", "has found the lost ring", "is going on holiday",
-        "hears that the team has won", "dances at a wedding", "gets a new job", "is back home with the family",
+        "hears that the team has won", "dances at a wedding", "gets a new job",
+        "is back home with the family",
     ],
     "sad": [
         "has lost a close friend", "says goodbye at the station", "hears that the cat has died",
@@ -33,20 +34,23 @@ SITUATIONS: dict[str, list[str]] = {
         "hears that the team has lost", "has been left by a partner",
     ],
     "angry": [
-        "has been robbed", "hears that the flight is cancelled", "has been lied to", "waits in line for hours",
+        "has been robbed", "hears that the flight is cancelled", "has been lied to",
+        "waits in line for hours",
         "gets a parking ticket", "argues with a neighbour", "is shouted at", "finds the car scratched",
         "has been cheated at cards", "is interrupted again", "hears that the train is cancelled",
         "has been insulted by a neighbour",
     ],
     "surprised": [
-        "sees a magician make a coin vanish", "opens the door to a surprise party", "meets a star in the street",
+        "sees a magician make a coin vanish", "opens the door to a surprise party",
+        "meets a star in the street",
         "finds money in an old coat", "sees snow in summer", "gets a call from a lost brother",
         "sees a whale jump", "hears a secret", "finds a snake in the garden", "sees a house fly by",
         "sees a horse in the kitchen", "finds a letter from a lost brother",
     ],
     "afraid": [
         "sees a bear in the forest", "hears steps in the dark house", "hangs on a steep cliff",
-        "is followed at night", "is stuck in a lift", "hears the storm break the roof", "sees a shark while swimming",
+        "is followed at night", "is stuck in a lift", "hears the storm break the roof",
+        "sees a shark while swimming",
         "has to jump from a tower", "smells smoke at night", "faces a growling dog",
         "hears steps behind the door at night", "sees a shark near the boat",
     ],
@@ -57,7 +61,8 @@ SITUATIONS: dict[str, list[str]] = {
     ],
     "sleepy": [
         "has worked all night", "lies in bed", "takes a nap in the sun", "listens to a lullaby",
-        "rests after a long walk", "has not slept for days", "dozes on the train", "sits through a boring talk",
+        "rests after a long walk", "has not slept for days", "dozes on the train",
+        "sits through a boring talk",
         "meditates in silence", "dreams of the sea", "dozes in the garden", "has walked all night",
     ],
     "tender": [
