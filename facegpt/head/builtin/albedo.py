@@ -158,7 +158,7 @@ def mean_texture(c: Canvas, m: dict[str, Array]) -> Array:
     image -= c.spot(30, 9, 13, 4)[..., None] * np.array([0.035, 0.045, 0.040])
     image += ((0.006 * c.noise[1] + 0.008 * c.noise[2]) * m["all_skin"])[..., None]
     image = _mix(image, 0.80 * m["lips"], LIPS)
-    image = _mix(image, 0.07 * m["beard"], HAIR + 0.12)
+    image = _mix(image, 0.10 * m["beard"], HAIR + 0.12)
     image = _mix(image, 0.35 * m["lid_rim"], LIPS + 0.1)
     image = _mix(image, 0.75 * m["nostril"], np.array([0.16, 0.08, 0.07]))
     image = _mix(image, 0.55 * m["slit"], np.array([0.25, 0.10, 0.10]))
@@ -197,53 +197,52 @@ def texture_basis(c: Canvas, m: dict[str, Array]) -> tuple[Array, list[str]]:
     lid = c.spot(31, 8, 14, 5)
     parts: list[tuple[str, Array, tuple[float, float, float]]] = [
         ("melanin", bare * (1 - 0.3 * lips) + 0.12 * hair, (-0.150, -0.142, -0.128)),
-        ("haemoglobin", bare, (0.020, -0.026, -0.022)),
-        ("yellowness", bare, (0.010, 0.004, -0.034)),
-        ("hair_lightness", hair + 0.75 * brow + 0.25 * m["lash"], (0.085, 0.062, 0.034)),
-        ("hair_redness", hair + 0.6 * brow, (0.040, 0.002, -0.014)),
-        ("hair_greyness", hair + 0.5 * brow, (0.035, 0.042, 0.046)),
-        ("lip_colour", lips, (0.040, -0.045, -0.030)),
-        ("lip_lightness", lips, (0.040, 0.034, 0.034)),
-        ("brow_darkness", brow, (-0.075, -0.065, -0.060)),
-        ("beard", beard, (-0.090, -0.070, -0.058)),
-        ("moustache", beard * c.spot(0, -55, 18, 6), (-0.09, -0.08, -0.07)),
+        ("haemoglobin", bare, (0.014, -0.015, -0.013)),
+        ("yellowness", bare, (0.005, 0.002, -0.018)),
+        ("hair_lightness", hair + 0.75 * brow + 0.25 * m["lash"], (0.05, 0.038, 0.027)),
+        ("hair_redness", hair + 0.6 * brow, (0.022, 0.002, -0.008)),
+        ("hair_greyness", hair + 0.5 * brow, (0.018, 0.021, 0.024)),
+        ("lip_colour", lips, (0.026, -0.026, -0.018)),
+        ("lip_lightness", lips, (0.026, 0.022, 0.021)),
+        ("brow_darkness", brow, (-0.05, -0.043, -0.04)),
+        ("beard", beard, (-0.06, -0.047, -0.04)),
+        ("moustache", beard * c.spot(0, -55, 18, 6), (-0.05, -0.042, -0.038)),
         (
             "hair_line",
-            smoothstep(1 - np.abs(c.y - 52) / 16) * (c.z > 30) * c.on("skin"),
-            (-0.060, -0.050, -0.044),
+            smoothstep(1 - np.abs(c.y - 52) / 16) * (c.z > 30) * c.on("skin"), (-0.03, -0.025, -0.022),
         ),
-        ("scalp_hair_density", hair, (-0.045, -0.038, -0.034)),
-        ("iris_lightness", m["iris"], (0.075, 0.085, 0.085)),
-        ("iris_blueness", m["iris"], (-0.055, 0.015, 0.095)),
-        ("iris_greenness", m["iris"], (-0.020, 0.055, -0.010)),
+        ("scalp_hair_density", hair, (-0.022, -0.018, -0.016)),
+        ("iris_lightness", m["iris"], (0.05, 0.055, 0.055)),
+        ("iris_blueness", m["iris"], (-0.04, 0.01, 0.065)),
+        ("iris_greenness", m["iris"], (-0.014, 0.036, -0.008)),
         ("sclera_brightness", m["sclera"], (0.025, 0.032, 0.036)),
-        ("under_eye_circles", c.spot(28, -11, 11, 4.5), (-0.050, -0.050, -0.036)),
-        ("cheek_blush", c.spot(44, -38, 14, 12), (0.042, -0.022, -0.014)),
-        ("nose_redness", c.spot(0, -38, 12, 9), (0.034, -0.020, -0.014)),
-        ("ear_and_cheek_redness", ears_nose, (0.026, -0.014, -0.012)),
-        ("eye_shadow", lid, (-0.050, -0.058, -0.030)),
-        ("eye_liner", m["lash"], (-0.075, -0.070, -0.060)),
-        ("lid_redness", c.spot(31, 0, 16, 9), (0.022, -0.018, -0.012)),
-        ("freckles", freckle, (-0.090, -0.085, -0.070)),
-        ("age_spots", spots, (-0.085, -0.085, -0.070)),
-        ("forehead_lightness", c.spot(0, 42, 34, 16), (0.028, 0.026, 0.022)),
-        ("lower_face_lightness", c.spot(0, -95, 40, 24), (0.026, 0.024, 0.022)),
-        ("nose_lightness", c.spot(0, -25, 8, 20), (0.026, 0.025, 0.024)),
-        ("eye_socket_shade", c.spot(30, 4, 17, 13), (-0.032, -0.032, -0.028)),
-        ("smile_line_shade", c.spot(30, -55, 4, 12), (-0.030, -0.032, -0.028)),
-        ("neck_lightness", smoothstep((-100 - c.y) / 25) * skin, (0.024, 0.022, 0.020)),
-        ("ear_lightness", c.on("ear"), (0.024, 0.020, 0.018)),
+        ("under_eye_circles", c.spot(28, -11, 11, 4.5), (-0.03, -0.032, -0.024)),
+        ("cheek_blush", c.spot(44, -38, 14, 12), (0.026, -0.014, -0.01)),
+        ("nose_redness", c.spot(0, -38, 12, 9), (0.02, -0.012, -0.009)),
+        ("ear_and_cheek_redness", ears_nose, (0.016, -0.009, -0.008)),
+        ("eye_shadow", lid, (-0.028, -0.032, -0.02)),
+        ("eye_liner", m["lash"], (-0.05, -0.046, -0.04)),
+        ("lid_redness", c.spot(31, 0, 16, 9), (0.014, -0.01, -0.008)),
+        ("freckles", freckle, (-0.045, -0.045, -0.037)),
+        ("age_spots", spots, (-0.03, -0.03, -0.026)),
+        ("forehead_lightness", c.spot(0, 42, 34, 16), (0.014, 0.014, 0.012)),
+        ("lower_face_lightness", c.spot(0, -95, 40, 24), (0.014, 0.013, 0.012)),
+        ("nose_lightness", c.spot(0, -25, 8, 20), (0.014, 0.014, 0.013)),
+        ("eye_socket_shade", c.spot(30, 4, 17, 13), (-0.018, -0.019, -0.017)),
+        ("smile_line_shade", c.spot(30, -55, 4, 12), (-0.016, -0.017, -0.016)),
+        ("neck_lightness", smoothstep((-100 - c.y) / 25) * skin, (0.014, 0.013, 0.012)),
+        ("ear_lightness", c.on("ear"), (0.014, 0.012, 0.011)),
         ("teeth_whiteness", m["teeth"], (0.022, 0.028, 0.042)),
-        ("philtrum_shade", c.spot(0, -55, 6, 5), (-0.022, -0.022, -0.020)),
-        ("chin_redness", c.spot(0, -100, 14, 10), (0.020, -0.012, -0.010)),
-        ("left_right_tone", skin * np.clip(c.x / 70, -1, 1), (0.012, 0.011, 0.010)),
-        ("skin_mottle", skin * c.noise[2], (0.010, 0.009, 0.008)),
-        ("skin_grain", skin * c.noise[1], (0.010, 0.010, 0.009)),
+        ("philtrum_shade", c.spot(0, -55, 6, 5), (-0.012, -0.012, -0.011)),
+        ("chin_redness", c.spot(0, -100, 14, 10), (0.012, -0.007, -0.006)),
+        ("left_right_tone", skin * np.clip(c.x / 70, -1, 1), (0.006, 0.0055, 0.005)),
+        ("skin_mottle", skin * c.noise[2], (0.006, 0.0055, 0.005)),
+        ("skin_grain", skin * c.noise[1], (0.006, 0.006, 0.0055)),
     ]
     names = [name for name, _, _ in parts]
     basis = [mask[..., None] * np.array(color) for _, mask, color in parts]
     generator = np.random.default_rng(11)
-    tints = np.array([[1, 0.95, 0.85], [1, -0.6, -0.5], [0.3, 0.2, -1]])
+    tints = np.array([[1, 0.95, 0.85], [0.7, -0.4, -0.35], [0.4, 0.3, -0.4]])
     for index in range(COUNT - len(parts)):
         # Smooth variation of tone over the face, symmetric, weaker as it gets finer.
         length = 75.0 - 4.0 * index
@@ -252,6 +251,6 @@ def texture_basis(c: Canvas, m: dict[str, Array]) -> tuple[Array, list[str]]:
         place = np.stack([c.ax, c.y, c.z], -1)
         pattern = np.cos(place @ waves.T + phase) @ amount / np.sqrt(2.5)
         tint = tints[index % 3]
-        basis.append((0.014 * 0.93**index) * (skin * pattern)[..., None] * tint)
+        basis.append((0.006 * 0.93**index) * (skin * pattern)[..., None] * tint)
         names.append(f"tone_{index + 1:02d}")
     return np.stack(basis, -1), names

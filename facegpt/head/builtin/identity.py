@@ -18,6 +18,7 @@ from facegpt.head.builtin.rig import smoothstep
 Array = np.ndarray
 
 COUNT = 100
+LOCAL_SHARE = 0.75  # of the displacements below: a random face sums forty of them
 
 # Whole-head components: name -> (root-mean-square size in mm, field of points (N,3)).
 GLOBAL: dict[str, tuple[float, Callable[[Array], Array]]] = {
@@ -25,16 +26,16 @@ GLOBAL: dict[str, tuple[float, Callable[[Array], Array]]] = {
     "head_height_vs_width": (3.2, lambda p: (p - [0, -25, 15]) * [-0.9, 1, -0.15]),
     "head_depth": (2.4, lambda p: (p - [0, 0, 15]) * [0, 0, 1]),
     "face_length": (1.9, lambda p: _along(p, 1, -35 * smoothstep((10 - p[:, 1]) / 120) * (p[:, 2] > -200))),
-    "jaw_width": (1.7, lambda p: _along(p, 0, p[:, 0] * smoothstep((-25 - p[:, 1]) / 60) * smoothstep((p[:, 2] + 20) / 60))),
-    "neck_width": (1.4, lambda p: (p - [0, 0, -5]) * [1, 0, 0.8] * smoothstep((-78 - p[:, 1]) / 50)[:, None]),
-    "cheekbone_width": (1.3, lambda p: _along(p, 0, p[:, 0] * np.exp(-(((p[:, 1] + 24) / 30) ** 2)))),
-    "profile_convexity": (1.2, lambda p: _along(p, 2, (np.exp(-(((p[:, 1] + 28) / 42) ** 2)) - 0.4) * _front(p))),
-    "forehead_slope": (1.1, lambda p: _along(p, 2, -smoothstep((p[:, 1] - 10) / 80) * _front(p))),
-    "occiput": (1.05, lambda p: _along(p, 2, -smoothstep((20 - p[:, 2]) / 100) * np.exp(-(((p[:, 1] - 5) / 50) ** 2)))),
-    "crown_height": (1.0, lambda p: _along(p, 1, smoothstep((p[:, 1] - 30) / 75))),
-    "face_flatness": (0.95, lambda p: _along(p, 2, (np.abs(p[:, 0]) / 45 - 0.75) * _front(p) * (p[:, 1] > -125))),
-    "lower_face_height": (0.9, lambda p: _along(p, 1, -smoothstep((-50 - p[:, 1]) / 50) * smoothstep((p[:, 2] + 10) / 60))),
-    "temple_width": (0.8, lambda p: _along(p, 0, np.sign(p[:, 0]) * np.exp(-(((p[:, 1] - 25) / 28) ** 2)) * smoothstep(np.abs(p[:, 0]) / 70))),
+    "jaw_width": (1.4, lambda p: _along(p, 0, p[:, 0] * smoothstep((-25 - p[:, 1]) / 60) * smoothstep((p[:, 2] + 20) / 60))),
+    "neck_width": (1.0, lambda p: (p - [0, 0, -5]) * [1, 0, 0.8] * smoothstep((-78 - p[:, 1]) / 50)[:, None]),
+    "cheekbone_width": (1.0, lambda p: _along(p, 0, p[:, 0] * np.exp(-(((p[:, 1] + 24) / 30) ** 2)))),
+    "profile_convexity": (0.9, lambda p: _along(p, 2, (np.exp(-(((p[:, 1] + 28) / 42) ** 2)) - 0.4) * _front(p))),
+    "forehead_slope": (0.8, lambda p: _along(p, 2, -smoothstep((p[:, 1] - 10) / 80) * _front(p))),
+    "occiput": (0.9, lambda p: _along(p, 2, -smoothstep((20 - p[:, 2]) / 100) * np.exp(-(((p[:, 1] - 5) / 50) ** 2)))),
+    "crown_height": (0.85, lambda p: _along(p, 1, smoothstep((p[:, 1] - 30) / 75))),
+    "face_flatness": (0.7, lambda p: _along(p, 2, (np.abs(p[:, 0]) / 45 - 0.75) * _front(p) * (p[:, 1] > -125))),
+    "lower_face_height": (0.75, lambda p: _along(p, 1, -smoothstep((-50 - p[:, 1]) / 50) * smoothstep((p[:, 2] + 10) / 60))),
+    "temple_width": (0.6, lambda p: _along(p, 0, np.sign(p[:, 0]) * np.exp(-(((p[:, 1] - 25) / 28) ** 2)) * smoothstep(np.abs(p[:, 0]) / 70))),
 }  # fmt: skip
 
 # Local components: name -> (largest displacement in mm, bumps).
@@ -155,15 +156,17 @@ def identity_basis(head: HeadMesh) -> tuple[Array, list[str]]:
     local = []
     for name, (peak, terms) in LOCAL.items():
         field = _rigid_eyes(points, lambda p, t=terms: bumps(p, t))
-        local.append((name, peak * _rms(field) / _peak(field), field))
+        local.append((name, LOCAL_SHARE * peak * _rms(field) / _peak(field), field))
     for name in EYE_NAMES:
         field = _eye_field(points, name)
-        local.append((name, _rms(field), field))
+        if name == "eye_opening":
+            field[np.concatenate([head.parts["left_eyeball"], head.parts["right_eyeball"]])] = 0
+        local.append((name, LOCAL_SHARE * _rms(field), field))
     local.sort(key=lambda item: -item[1])
     raw += local
     rest = COUNT - len(raw)
     for index, field in enumerate(_smooth_fields(points, rest)):
-        raw.append((f"smooth_{index + 1:02d}", 0.30 * (0.08 / 0.30) ** (index / max(rest - 1, 1)), field))
+        raw.append((f"smooth_{index + 1:02d}", 0.26 * (0.08 / 0.26) ** (index / max(rest - 1, 1)), field))
     # Gram-Schmidt in this order keeps the first ones as they were meant.
     flat = np.stack([field.ravel() for _, _, field in raw], 1)
     orthogonal, triangular = np.linalg.qr(flat)
@@ -171,9 +174,6 @@ def identity_basis(head: HeadMesh) -> tuple[Array, list[str]]:
     sizes = np.array([size for _, size, _ in raw]) * np.sqrt(len(points))
     order = np.argsort(-sizes, kind="stable")
     basis = (orthogonal * sizes)[:, order].reshape(len(points), 3, COUNT)
-    # What is small everywhere but in one place would grow a spike: no component moves a vertex further than 9 mm.
-    largest = np.linalg.norm(basis, axis=1).max(0)
-    basis = basis * np.minimum(1.0, 9.0 / largest)
     return basis, [raw[i][0] for i in order]
 
 
