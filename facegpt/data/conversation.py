@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -122,7 +123,7 @@ def _encode(
     name: str,
     chat: ChatFormat,
 ) -> Encoded:
-    pieces = _Pieces(tokenizer)
+    pieces = _pieces(tokenizer)
     markers = {IMAGE_TOKEN: [_token_id(tokenizer, IMAGE_TOKEN)] * image_tokens}
     encoded = Encoded()
     encoded.add(pieces.begin, supervised=False)
@@ -165,6 +166,7 @@ class _Pieces:
         # What stands before a stretch when it is encoded as inside of a text. A line break is a byte of its
         # own in SentencePiece vocabularies, so no merge reaches over it.
         self.anchor = "\n" if self.first("a") != self.first("\na")[len(self.first("\n")) :] else ""
+        self.anchor_ids = self.first(self.anchor) if self.anchor else []
         after_end = tokenizer(f"{tokenizer.eos_token}a", add_special_tokens=False).input_ids[1:]
         self.after_special = self.first if after_end == self.first("a") else self.within
 
@@ -175,13 +177,18 @@ class _Pieces:
 
     def within(self, text: str) -> list[int]:
         """Ids of `text` as it continues other text."""
-        head = self.first(self.anchor) if self.anchor else []
-        ids = self.first(self.anchor + text)
+        head, ids = self.anchor_ids, self.first(self.anchor + text)
         if ids[: len(head)] != head:
             raise ValueError(
                 f"the tokenizer merges a line break with {text[:20]!r}; its pieces cannot be joined"
             )
         return ids[len(head) :]
+
+
+@lru_cache(maxsize=4)
+def _pieces(tokenizer: PreTrainedTokenizerBase) -> _Pieces:
+    """Trying out how a tokenizer joins text takes as long as encoding a short conversation."""
+    return _Pieces(tokenizer)
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
