@@ -68,16 +68,23 @@ class FaceHead(nn.Module):
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(*layers, last)
 
-    def forward(self, states: Tensor) -> FaceParameters:
-        """Face states (F, hidden_size) -> parameters of F faces, float32."""
+    def forward(self, states: Tensor) -> Tensor:
+        """Face states (F, hidden_size) -> parameter vectors (F, N), float32; see `face_parameters`.
+
+        A tensor and no dataclass, because ZeRO-3 hooks only into tensors, tuples and dictionaries.
+        """
         dtype = next(self.network.parameters()).dtype
         with torch.autocast(device_type=states.device.type, enabled=False):
-            offsets = self.network(states.to(dtype)).float() * self.scales  # (F, N)
-        parameters = FaceParameters.from_vector(self.mean + offsets, self.layout)
-        offset = FaceParameters.from_vector(offsets, self.layout)
-        mean = FaceParameters.from_vector(self.mean[None], self.layout)
-        scale = mean.camera[:, :1] * offset.camera[:, :1].exp()
-        return parameters.replace(camera=torch.cat([scale, parameters.camera[:, 1:]], dim=1))
+            offsets = self.network(states.to(dtype)).float() * self.scales
+        moved = self.mean + offsets
+        camera = list(self.layout.sizes).index("camera")
+        column = sum(list(self.layout.sizes.values())[:camera])
+        scale = self.mean[column] * offsets[:, column].exp()
+        return torch.cat([moved[:, :column], scale[:, None], moved[:, column + 1 :]], dim=1)
+
+    def face_parameters(self, states: Tensor) -> FaceParameters:
+        """Face states (F, hidden_size) -> parameters of F faces, float32."""
+        return FaceParameters.from_vector(self(states), self.layout)
 
 
 def _scale_vector(layout: ParameterLayout, scales: Mapping[str, Sequence[float]]) -> Tensor:

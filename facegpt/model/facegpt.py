@@ -136,11 +136,11 @@ class FaceGPT(nn.Module):
 
         num_faces = len(rows)
         states = hidden[rows, columns] if num_faces else hidden[:1, 0]  # (F, H)
-        parameters = self.face_head(states)
-        vector = parameters.to_vector()
+        vector = self.face_head(states)  # (F, parameters)
         anchor = 0.0 * (vector.sum() + logits[:, :1].sum())
         if not num_faces:
-            parameters = FaceParameters.from_vector(self.face_head.mean[None].clone(), self.face_head.layout)
+            vector = self.face_head.mean[None].clone()
+        parameters = FaceParameters.from_vector(vector, self.face_head.layout)
         return FaceGPTOutput(logits, labels, label_rows, parameters, rows, num_faces, anchor)
 
     def hidden_states(

@@ -63,8 +63,9 @@ def generate(
         prompts = (input_ids, attention_mask, pixel_values)
         tokens, spoken = _decode(model, *prompts, max_new_tokens, temperature, generator, synchronised)
         states = spoken.states
-        # Under ZeRO-3 every rank has to run the head, so without a face it sees a row that nobody reads.
-        faces = model.face_head(states if len(states) else states.new_zeros(1, states.shape[1]))
+        if not len(states):  # under ZeRO-3 every rank has to run the head: give it a row that nobody reads
+            states = states.new_zeros(1, states.shape[1])
+        faces = model.face_head.face_parameters(states)
     finally:
         model.train(training)
     return [_reply(model, row, tokens[row], spoken, faces) for row in range(len(tokens))]

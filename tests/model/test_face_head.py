@@ -19,7 +19,7 @@ def head(hidden: int = 64, **options: object) -> FaceHead:
 @pytest.mark.parametrize("size", [1e-2, 1.0, 1e2])
 @pytest.mark.parametrize("hidden", [64, 1024])
 def test_it_starts_near_the_mean_face_but_not_at_it(hidden: int, size: float) -> None:
-    parameters = head(hidden)(size * torch.randn(200, hidden))
+    parameters = head(hidden).face_parameters(size * torch.randn(200, hidden))
     parameters = parameters.detach()
     offset = parameters.to_vector() - FaceParameters.mean(LAYOUT).to_vector()
     groups = FaceParameters.from_vector(offset, LAYOUT)
@@ -35,31 +35,31 @@ def test_the_camera_scale_is_positive_for_any_output() -> None:
     model = head()
     with torch.no_grad():
         list(model.parameters())[-2].mul_(1000)
-    scale = model(torch.randn(500, 64)).camera[:, 0]
+    scale = model.face_parameters(torch.randn(500, 64)).camera[:, 0]
     assert (scale > 0).all() and scale.std() > 1.0
 
 
 def test_gradients_reach_every_layer() -> None:
     model = head()
-    model(torch.randn(4, 64)).to_vector().sum().backward()
+    model(torch.randn(4, 64)).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
 def test_it_computes_in_float32_under_autocast_and_from_bfloat16_states() -> None:
     model, states = head(), torch.randn(3, 64).bfloat16()
-    expected = model(states.float()).to_vector()
+    expected = model(states.float())
     with torch.autocast("cpu", torch.bfloat16):
-        actual = model(states).to_vector()
+        actual = model(states)
     assert actual.dtype == torch.float32
     assert torch.equal(actual, expected)
 
 
 def test_it_runs_with_weights_that_an_engine_has_cast() -> None:
     model = head()
-    expected = model(torch.ones(2, 64)).to_vector()
+    expected = model(torch.ones(2, 64))
     for parameter in model.parameters():  # as DeepSpeed's bf16 mode does: parameters, not buffers
         parameter.data = parameter.data.bfloat16()
-    actual = model(torch.ones(2, 64)).to_vector()
+    actual = model(torch.ones(2, 64))
     assert actual.dtype == torch.float32
     assert torch.allclose(actual, expected, atol=0.01)
 
@@ -71,7 +71,7 @@ def test_mean_and_scales_are_not_in_the_state() -> None:
 def test_widths_and_scales_can_be_chosen() -> None:
     model = head(widths=(8, 16), scales={"pose": (0.0,), "camera": (0.0, 0.0, 0.0)})
     assert [m.out_features for m in model.network if isinstance(m, torch.nn.Linear)] == [8, 16, LAYOUT.total]
-    parameters = model(torch.randn(3, 64))
+    parameters = model.face_parameters(torch.randn(3, 64))
     assert torch.equal(parameters.pose, torch.zeros(3, 6))
     assert torch.equal(parameters.camera, torch.tensor([[7.0, 0.0, 0.0]]).expand(3, 3))
 
