@@ -13,6 +13,7 @@ from report_page import definitions, number, strip, table
 
 from facegpt.data.records import FaceRecords
 from facegpt.data.sample import FaceRecord
+from facegpt.data.targets import to_tensor
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.renderer import render
@@ -69,7 +70,7 @@ class Painter:
     @torch.no_grad()
     def overlaid(self, record: FaceRecord, face: FaceParameters) -> Image.Image:
         shown = render(self.head, face, self.size)
-        return overlay(self.photo(record), shown.image[0], shown.mask[0], 1.0)
+        return overlay(to_tensor(self.photo(record)), shown.image[0], shown.mask[0])
 
     def head_only(self, face: FaceParameters, clay: bool, yaw: float = 0.0) -> Image.Image:
         return head_picture(self.head, face, self.size, yaw=yaw, clay=clay)

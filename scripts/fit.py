@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from facegpt.coefficients import named_coefficients
 from facegpt.data.sample import FaceTarget
+from facegpt.data.targets import to_tensor
 from facegpt.errors import FaceGPTError, LandmarkError
 from facegpt.files import atomic_path, write_json
 from facegpt.fitting import FitSettings, fit_face, place_head
@@ -102,7 +103,7 @@ def read_photograph(image: Path, landmarks: Path, head: HeadModel, size: int) ->
         crop, cropped, matrix = crop_face(photo, points, size)
     except LandmarkError as error:
         raise LandmarkError(f"{landmarks}: {error}") from None
-    pixels = torch.from_numpy(np.asarray(crop, dtype=np.float32) / 255).permute(2, 0, 1)
+    pixels = to_tensor(crop)
     target = FaceTarget(pixels, cropped, skin_probability(pixels[None])[0])
     return Photograph(crop, target, valid, matrix)
 
@@ -156,7 +157,7 @@ def write_results(
             [
                 draw_landmarks(photo, target.landmarks[photograph.valid], (80, 220, 120)),
                 draw_landmarks(
-                    overlay(photo, rendering.image[0], rendering.mask[0], 1.0),
+                    overlay(target.image, rendering.image[0], rendering.mask[0]),
                     rendering.landmarks[0],
                     (255, 90, 90),
                 ),
