@@ -30,7 +30,7 @@ class ModelSettings:
     backbone: "tiny" (built in) or a folder or hub name of a LLaVA in transformers' format.
     head: "builtin" or a head file (FLAME .pkl, our .npz or .safetensors).
     recognizer: network of the perceptual loss, "tiny" (built in) or an ArcFace .onnx / .safetensors file.
-    start: a facegpt checkpoint whose trained parts are the starting point; empty means a fresh start.
+    start: a facegpt checkpoint whose trained parts are the starting point, none for a fresh start.
     dtype: of the frozen backbone; "auto" is bfloat16 where the device computes in it, else float32.
     neck, eyes: predict these optional groups too.
     activation_checkpointing: recompute activations in the backward pass: less memory, a third more time.
@@ -39,7 +39,7 @@ class ModelSettings:
     backbone: str = "llava-hf/llava-1.5-7b-hf"
     head: str = "builtin"
     recognizer: str = "tiny"
-    start: str = ""
+    start: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     neck: bool = False
     eyes: bool = False
@@ -60,7 +60,7 @@ class SourceSettings:
 
     kind: Literal["image_to_face", "text_to_face", "instruct"] = MISSING
     path: str = MISSING
-    images: str = ""
+    images: str | None = None
     weight: float = 1.0
 
 
@@ -69,6 +69,7 @@ class DataSettings:
     """Which conversations, in which proportion.
 
     sources: name -> source; the names appear in the metrics.
+    folder: relative paths of sources and of `validation.path` start here.
     render_size: side of face targets and renderings in pixels.
     max_length: longest conversation in tokens, image tokens included.
     check_files: whether every data file is read and validated before training (1-2 ms a record).
@@ -77,6 +78,7 @@ class DataSettings:
     """
 
     sources: dict[str, SourceSettings] = field(default_factory=dict)
+    folder: str = "."
     render_size: int = 224
     max_length: int = 2048
     check_files: bool = True
@@ -119,11 +121,11 @@ class OptimizationSettings:
 class ValidationSettings:
     """Validation by generation on held-out faces.
 
-    path: face records (empty: no validation). every: steps between validations; the last step always has one.
+    path: face records (null: no validation). every: steps between validations; the last step always has one.
     faces: how many of the records. pictures: how many of them are shown in the contact sheet.
     """
 
-    path: str = ""
+    path: str | None = None
     every: int = 200
     faces: int = 32
     batch: int = 8

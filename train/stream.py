@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from engine import Ranks
@@ -93,27 +94,35 @@ class Stream:
         """Validate the data files; source number n is looked at by rank n modulo the number of ranks."""
         done = set()
         for source in self.drawn.values():
-            key = (source.path, source.images, source.kind == "instruct")
+            path, images = _places(source, self.settings)
+            key = (path, images, source.kind == "instruct")
             if key in done:
                 continue
             done.add(key)
             if (len(done) - 1) % self.ranks.world != self.ranks.rank:
                 continue
             if source.kind == "instruct":
-                validate_instructions(source.path, source.images or None)
+                validate_instructions(path, images)
             else:
-                validate_records(source.path)
+                validate_records(path)
 
 
 def _open(name: str, own: SourceSettings, settings: TrainSettings) -> Source:
     source: Source
+    path, images = _places(own, settings)
     if own.kind == "instruct":
-        source = Instruct(own.path, own.images or None)
+        source = Instruct(path, images)
     else:
         kind = ImageToFace if own.kind == "image_to_face" else TextToFace
-        source = kind(read_records(own.path), settings.data.render_size, settings.seed)
+        source = kind(read_records(path), settings.data.render_size, settings.seed)
     source.name = name  # the name in the settings, which the metrics show
     return source
+
+
+def _places(own: SourceSettings, settings: TrainSettings) -> tuple[Path, Path | None]:
+    """Path of a source and, for instruct, folder of its images."""
+    folder = Path(settings.data.folder)
+    return folder / own.path, None if own.images is None else folder / own.images
 
 
 def _check_truth(records: FaceRecords, head_id: str, layout: ParameterLayout) -> None:

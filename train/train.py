@@ -19,11 +19,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
+import transformers
 from engine import Ranks, build_engine, group_names, start_ranks
 from ledger import Clock, Ledger
 from runs import Run, checkpoint_to_resume, resume
@@ -37,7 +40,7 @@ from validation import Validation
 
 from facegpt.config import parse_config
 from facegpt.data.sample import Batch, FaceTargets
-from facegpt.errors import FaceGPTError
+from facegpt.errors import ConfigError, FaceGPTError
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective
@@ -98,6 +101,11 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
         load_recognizer(settings.model.recognizer).to(ranks.device) if settings.objective.perceptual else None
     )
     objective = FaceObjective(settings.objective, recognizer, model.spec.layout)
+    context = int(model.vlm.config.get_text_config().max_position_embeddings)
+    if settings.data.max_length > context:
+        raise ConfigError(
+            f"data.max_length is {settings.data.max_length}, the backbone reads {context} tokens"
+        )
     stream = Stream(settings, ranks, processor)
     stream.check(head.id, model.spec.layout)
     validation = Validation(settings, ranks, head, model, processor) if settings.validation.path else None
@@ -169,9 +177,8 @@ def train(settings: TrainSettings, parts: Parts, ranks: Ranks) -> None:
                 picture = run.picture(step, parts.validation.sheet(answers))
                 run.answers(step, [vars(answer) for answer in answers])
                 run.log("validation", step, values, picture)
-            progress.write(
-                f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-            )
+                means = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+                progress.write(f"step {step}: {means}")
         if step == steps or (settings.checkpoint.every and step % settings.checkpoint.every == 0):
             run.checkpoint(step, engine, parts.model)
         ledger.started += time.perf_counter() - paused  # speeds are those of training
@@ -249,6 +256,7 @@ def main() -> int:
         settings = parse_config(TrainSettings, sys.argv[1:], __doc__)
     except FaceGPTError as error:
         return refuse(str(error), first)
+    quiet_libraries()
     ranks = start_ranks()
     parts, complaint = None, ""
     try:
@@ -266,6 +274,13 @@ def main() -> int:
         return refuse(str(error), True)
     torch.distributed.destroy_process_group()
     return 0
+
+
+def quiet_libraries() -> None:
+    """Every rank would draw the bars of loading weights and shards, and warn of its libraries' own calls."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)
 
 
 def refuse(sentence: str, speak: bool) -> int:

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from facegpt.data.collate import collate_prompts, stack_targets
 from facegpt.data.conversation import IMAGE_TOKEN
 from facegpt.data.records import read_records
 from facegpt.data.sample import FaceRecord, Message, Sample
-from facegpt.data.targets import face_target
+from facegpt.data.targets import face_target, to_tensor
 from facegpt.data.templates import FACE_QUESTIONS, face_request
 from facegpt.errors import SampleError
 from facegpt.head.model import HeadModel
@@ -31,6 +32,8 @@ from facegpt.visualize import contact_sheet, head_picture, overlay
 
 IMAGE, TEXT, CHAT = "image", "text", "chat"  # face from image, face from text, a question that wants no face
 PICTURE_SIZE = 224
+
+Drawing = Callable[[FaceParameters], Image.Image]
 
 
 @dataclass
@@ -68,7 +71,7 @@ class Validation:
         """Read the records. Raises SampleError when they cannot be used."""
         self.own, self.size = settings.validation, settings.data.render_size
         self.ranks, self.head, self.model, self.processor = ranks, head, model, processor
-        records = read_records(self.own.path)
+        records = read_records(Path(settings.data.folder) / (self.own.path or ""))
         self.records: list[FaceRecord] = list(records[: self.own.faces])
         if not self.records:
             raise SampleError(f"{self.own.path} (validation.path) holds no face records")
@@ -124,11 +127,10 @@ class Validation:
     def sheet(self, answers: list[Answer]) -> Image.Image:
         """A row per face: photograph, the answer over it, the answer alone, the answer to its description."""
         found = {(answer.record, answer.kind): answer.vector for answer in answers}
-        blank = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), (235, 235, 235))
 
-        def draw(index: int, kind: str, picture: Callable[[FaceParameters], Image.Image]) -> Image.Image:
+        def draw(index: int, kind: str, picture: Drawing) -> Image.Image | None:
             vector = found.get((index, kind))
-            return blank if vector is None else picture(self._parameters(vector))
+            return None if vector is None else picture(self._parameters(vector))
 
         rows = []
         for index, record in enumerate(self.records[: self.own.pictures]):
@@ -136,7 +138,7 @@ class Validation:
 
             def over(face: FaceParameters, photo: Image.Image = photo) -> Image.Image:
                 rendering = render(self.head, face, PICTURE_SIZE)
-                return overlay(photo, rendering.image[0], rendering.mask[0], 1.0)
+                return overlay(to_tensor(photo), rendering.image[0].cpu(), rendering.mask[0].cpu())
 
             def alone(face: FaceParameters) -> Image.Image:
                 return head_picture(self.head, face, PICTURE_SIZE)
