@@ -4,6 +4,8 @@
    lights, half as photographs before a background and half on black, as the perceptual loss shows them. Half
    of the identities come in groups with one albedo, so that skin colour alone cannot tell faces apart.
 2. Train the network of `facegpt/perception/tiny_network.py` with the ArcFace loss (Deng et al. 2019, eq. 3).
+   The centre of an identity is not learned on its own but computed from its shape and albedo by a small
+   network, thrown away afterwards: what one identity teaches holds for its neighbours too.
 3. Measure on identities that were never trained on; write weights (float16) and figures into `out`.
 
 Everything is seeded; the rendered faces are cached under `work`.
@@ -41,12 +43,13 @@ class Settings:
     work: str = "outputs/pretrain_recognizer"
     seed: int = 0
     threads: int = 1
-    identities: int = 2048
-    views: int = 8  # even: photographs and renderings alternate
+    identities: int = 4096
+    views: int = 4  # of a training identity, alternately on black and before a background
     held_out: int = 64
+    held_out_views: int = 8
     size: int = 112  # of the rendered image, before alignment
     landmark_noise: float = 0.004  # of the size, about what a detector does (1 px at 224)
-    steps: int = 1200
+    steps: int = 800
     batch: int = 64
     lr: float = 2e-3
     scale: float = 24.0  # of the cosines, ArcFace's s
@@ -55,10 +58,14 @@ class Settings:
 
 @dataclass
 class Faces:
-    """Aligned and halved faces: images (N,3,56,56) uint8, identity (N,) int64; `views` in a row share one."""
+    """Aligned and halved faces: images (N,3,56,56) uint8, identity (N,) int64, coefficients (I,S+A).
+
+    The views of an identity follow each other; its coefficients are its shape and albedo.
+    """
 
     images: Tensor
     identity: Tensor
+    coefficients: Tensor
 
     def floats(self, rows: Tensor) -> Tensor:
         """Network input in [-1,1]."""
@@ -76,11 +83,11 @@ def pretrain(head: HeadModel, settings: Settings) -> dict[str, float]:
     torch.manual_seed(settings.seed)
     work, out = Path(settings.work), Path(settings.out)
     started = time.process_time()
-    shape, albedo = training_identities(head, settings)
-    faces = cached_faces(work / "train", head, shape, albedo, settings, settings.seed)
+    identities, views = training_identities(head, settings), settings.held_out_views
+    faces = cached_faces(work / "train", head, *identities, settings.views, settings.seed, settings)
     tests = {
-        name: cached_faces(work / f"held-out-{name}", head, *identity, settings, settings.seed + 1)
-        for name, identity in held_out_identities(head, settings).items()
+        name: cached_faces(work / name, head, *identities, views, settings.seed + 1, settings)
+        for name, identities in held_out_identities(head, settings).items()
     }
     rendered = time.process_time()
     network = train(faces, settings)
@@ -127,47 +134,47 @@ def held_out_identities(head: HeadModel, settings: Settings) -> dict[str, tuple[
 
 
 def cached_faces(
-    path: Path, head: HeadModel, shape: Tensor, albedo: Tensor, settings: Settings, seed: int
+    path: Path, head: HeadModel, shape: Tensor, albedo: Tensor, views: int, seed: int, settings: Settings
 ) -> Faces:
     """Render every identity `views` times, or read what an earlier run rendered with the same settings."""
-    keys = (settings.identities, settings.views, settings.held_out, settings.size, settings.landmark_noise)
-    name = "-".join(str(key) for key in (path.name, head.id, seed, *keys))
-    file = path.with_name(name + ".safetensors")
+    keys = (head.id, seed, len(shape), views, settings.size, settings.landmark_noise)
+    file = path.with_name("-".join([path.name.replace(" ", "-"), *map(str, keys)]) + ".safetensors")
     if not file.exists():
-        images = render_faces(head, shape, albedo, settings, seed)
+        rows = torch.arange(len(shape)).repeat_interleave(views)
+        images = render_faces(head, shape[rows], albedo[rows], seed, settings)
         with atomic_path(file) as temporary:
-            save_file({"images": images}, temporary)
-    images = load_file(file)["images"]
-    return Faces(images, torch.arange(len(shape)).repeat_interleave(settings.views))
+            save_file({"images": images, "identity": rows, "shape": shape, "albedo": albedo}, temporary)
+    stored = load_file(file)
+    return Faces(stored["images"], stored["identity"], torch.cat([stored["shape"], stored["albedo"]], dim=1))
 
 
 @torch.no_grad()
-def render_faces(head: HeadModel, shape: Tensor, albedo: Tensor, settings: Settings, seed: int) -> Tensor:
-    """Aligned faces (I * views,3,56,56) uint8; odd views have a background, even ones are on black."""
+def render_faces(head: HeadModel, shape: Tensor, albedo: Tensor, seed: int, settings: Settings) -> Tensor:
+    """Aligned faces (N,3,56,56) uint8 of shapes (N,S) and albedos (N,A), otherwise random.
+
+    Every second one has a background, the others are on black.
+    """
     generator = torch.Generator().manual_seed(seed)
-    views, chunk = settings.views, 4
     images = []
-    for start in tqdm(range(0, len(shape), chunk), desc="render", disable=None):
-        rows = torch.arange(start, min(start + chunk, len(shape))).repeat_interleave(views)
-        parameters = sample_parameters(head, len(rows), generator).replace(
-            shape=shape[rows], albedo=albedo[rows]
-        )
+    pairs = list(zip(shape.split(32), albedo.split(32), strict=True))
+    for shapes, albedos in tqdm(pairs, desc="render", disable=None):
+        count = len(shapes)
+        parameters = sample_parameters(head, count, generator).replace(shape=shapes, albedo=albedos)
         rendering = render(head, parameters, settings.size)
         backdrop = torch.zeros_like(rendering.image)
-        backdrop[1::2] = background(len(rows) // 2, settings.size, generator)
+        backdrop[1::2] = background(count // 2, settings.size, generator)
         image = photograph(rendering, backdrop, generator)
-        noise = settings.landmark_noise * settings.size * torch.randn(len(rows), 68, 2, generator=generator)
+        noise = settings.landmark_noise * settings.size * torch.randn(count, 68, 2, generator=generator)
         aligned = F.avg_pool2d(align_face(image, rendering.landmarks + noise), 2)
         images.append((255 * aligned.clamp(0, 1)).round().byte())
     return torch.cat(images)
 
 
 def train(faces: Faces, settings: Settings) -> TinyNetwork:
-    """ArcFace: cosine to a learned centre per identity, the true one's angle made harder by the margin."""
+    """ArcFace: cosines to a centre per identity, the true one's angle made harder by the margin."""
     network = TinyNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    count = int(faces.identity.max()) + 1
-    centres = nn.Parameter(F.normalize(torch.randn(count, FEATURES), dim=1))
-    parameters = [*network.parameters(), centres]
+    centres = nn.Sequential(nn.Linear(faces.coefficients.shape[1], 256), nn.GELU(), nn.Linear(256, FEATURES))
+    parameters = [*network.parameters(), *centres.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, settings.steps, pct_start=0.15)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -178,7 +185,7 @@ def train(faces: Faces, settings: Settings) -> TinyNetwork:
             order = torch.cat([order, torch.randperm(len(faces.images), generator=generator)])
         rows, order = order[: settings.batch], order[settings.batch :]
         features = F.normalize(network.embed(augment(faces.floats(rows), generator)), dim=1)
-        cosines = features @ F.normalize(centres, dim=1).T
+        cosines = features @ F.normalize(centres(faces.coefficients), dim=1).T
         margin = settings.margin * min(1.0, 2 * step / settings.steps)
         loss = arcface_loss(cosines, faces.identity[rows], settings.scale, margin)
         optimizer.zero_grad(set_to_none=True)

@@ -66,7 +66,7 @@ def test_identities_share_what_they_should():
 def test_a_run_in_miniature_writes_weights_that_load(tmp_path):
     settings = Settings(
         out=str(tmp_path / "out"), work=str(tmp_path / "work"),
-        identities=8, views=2, held_out=4, size=48, steps=3, batch=8,
+        identities=8, views=2, held_out=4, held_out_views=2, size=48, steps=3, batch=8,
     )  # fmt: skip
     figures = pretrain(small_head(), settings)
     written = json.loads((tmp_path / "out" / "tiny_recognizer.json").read_text())
