@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from facegpt.losses.landmark import REFERENCE_SIZE
@@ -26,6 +25,4 @@ def photometric_error(image: Tensor, rendering_image: Tensor, mask: Tensor) -> T
     theirs further than "masked L2 in RGB".
     """
     distance = (image - rendering_image).square().sum(dim=1).sqrt()
-    weight = mask.sum(dim=(1, 2))
-    mean = (mask * distance).sum(dim=(1, 2)) / weight
-    return torch.where(weight > 0, mean, torch.full_like(mean, torch.nan))
+    return (mask * distance).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))  # 0 / 0 is NaN
