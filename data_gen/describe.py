@@ -22,14 +22,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegpt.config import parse_config
-from facegpt.data.collate import collate_prompts
+from facegpt.data.collate import collate_prompts, pixel_values
 from facegpt.data.conversation import IMAGE_TOKEN
 from facegpt.data.records import ANNOTATIONS, read_annotations, read_records
 from facegpt.data.sample import FaceRecord, Message, Sample
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.errors import FaceGPTError
 from facegpt.files import append_jsonl
-from facegpt.model.backbone import load_backbone
+from facegpt.model.backbone import image_features, load_backbone
 from facegpt.model.tokens import FACE_TOKEN
 
 
@@ -86,8 +86,8 @@ def describe(
         rng = random.Random(f"{settings.seed}/{face.id}")
         topics = rng.sample(FACE_QUESTIONS, settings.questions)
         asked.append([*ASPECT_QUESTIONS.values(), *topics])
-    prompts = [(face.image, question) for face, own in zip(faces, asked, strict=True) for question in own]
-    answers = iter(ask(prompts, model, processor, settings))
+    images = [face.image for face in faces]
+    answers = iter(ask(images, asked, model, processor, settings))
     for face, own in zip(faces, asked, strict=True):
         replies = [next(answers) for _ in own]
         description = {a: text for a, text in zip(aspects, replies[: len(aspects)], strict=True) if text}
@@ -98,23 +98,36 @@ def describe(
 
 @torch.no_grad()
 def ask(
-    prompts: Sequence[tuple[Image.Image, str]], model: Any, processor: Any, settings: DescriptionSettings
+    images: Sequence[Image.Image],
+    asked: Sequence[Sequence[str]],
+    model: Any,
+    processor: Any,
+    settings: DescriptionSettings,
 ) -> list[str]:
-    """The model's answers to questions about images, in whole sentences."""
+    """The model's answers, in whole sentences, to the questions `asked` about each image, image by image.
+
+    The vision tower sees every image once, however many questions there are about it.
+    """
     samples = [
-        Sample(f"prompt {i}", "describe", [Message("user", f"{IMAGE_TOKEN}\n{question}")], [image])
-        for i, (image, question) in enumerate(prompts)
+        Sample(f"question {question!r}", "describe", [Message("user", f"{IMAGE_TOKEN}\n{question}")], [image])
+        for image, own in zip(images, asked, strict=True)
+        for question in own
     ]
     batch = collate_prompts(samples, processor).to(model.device)
+    features = image_features(model, pixel_values(images, processor).to(model.device, model.dtype))
+    per_image = features.unflatten(0, (len(images), -1))  # (images, tokens, hidden)
+    counts = torch.tensor([len(own) for own in asked], device=model.device)
+    repeated = per_image.repeat_interleave(counts, dim=0).flatten(0, 1)
+    embeddings = model.get_input_embeddings()(batch.input_ids)
+    is_image = (batch.input_ids == model.config.image_token_id)[..., None]
     sampling = {"do_sample": True, "temperature": settings.temperature} if settings.temperature > 0 else {}
     ids = model.generate(
-        input_ids=batch.input_ids,
+        inputs_embeds=embeddings.masked_scatter(is_image, repeated.to(embeddings.dtype)),
         attention_mask=batch.attention_mask,
-        pixel_values=batch.pixel_values.to(model.dtype),  # type: ignore[union-attr]
         max_new_tokens=settings.max_new_tokens,
         **(sampling or {"do_sample": False}),
     )
-    texts = processor.tokenizer.batch_decode(ids[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+    texts = processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [whole_sentences(text) for text in texts]
 
 

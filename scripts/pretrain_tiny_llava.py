@@ -17,7 +17,7 @@ import random
 import sys
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.data.synthetic import background, photograph, sample_parameters
 from facegpt.data.tiny_language import (
     GRID,
+    POINTS,
     Facts,
     plain_conversation,
     questions_about,
@@ -91,7 +92,7 @@ def make_faces(head: HeadModel, settings: Settings, work: Path) -> tuple[np.ndar
     if not path.exists():
         generator = torch.Generator().manual_seed(settings.seed)
         images, vectors = [], []
-        for _ in tqdm(range(settings.faces // 32), desc="render faces", disable=None):
+        for _ in tqdm(range(settings.faces // 32), desc="render faces", mininterval=5):
             parameters = sample_parameters(head, 32, generator)
             with torch.no_grad():
                 image = photograph(
@@ -129,12 +130,28 @@ def normalise(images: np.ndarray) -> Tensor:
 
 
 def fact_vector(f: Facts) -> list[float]:
-    """All facts as numbers of about unit size, for the vision probe."""
-    points = [(value - GRID / 2) / (GRID / 4) for point in f.points.values() for value in point]
-    angles = [f.yaw / 20, f.pitch / 10, f.roll / 10, f.jaw / 8]
-    colours = list(f.colours.values())[:12]
-    rest = [(f.size - 1) * 10, 2 * f.lids, *[2 * v for v in f.light], 4 * f.warmth]
-    return [*points, *angles, *rest, *[2 * v for v in f.movements.values()], *f.shape.values(), *colours]
+    """All facts as numbers for the vision probe: where things are and how they turn counts most."""
+    points = [3 * (value - GRID / 2) / (GRID / 4) for point in f.points.values() for value in point]
+    angles = [f.yaw / 7, f.pitch / 4, f.roll / 4, f.jaw / 4]
+    rest = [(f.size - 1) * 10, 3 * f.lids, *[2 * v for v in f.light], 4 * f.warmth]
+    identity = [*f.shape.values(), *list(f.colours.values())[:12]]
+    return [*points, *angles, *rest, *[4 * v for v in f.movements.values()], *[0.5 * v for v in identity]]
+
+
+def mirror(f: Facts) -> Facts:
+    """The facts of the image flipped left to right."""
+
+    def swap(name: str) -> str:
+        return name.replace("left", "*").replace("right", "left").replace("*", "right")
+
+    return replace(
+        f,
+        yaw=-f.yaw,
+        roll=-f.roll,
+        points={name: (GRID - 1 - f.points[swap(name)][0], f.points[swap(name)][1]) for name in f.points},
+        movements={phrase: f.movements[swap(phrase)] for phrase in f.movements},
+        light=(-f.light[0], *f.light[1:]),
+    )
 
 
 class Probe(nn.Module):
@@ -166,37 +183,40 @@ def pretrain_vision(
 ) -> Tensor:
     """Train the tower through the probe; returns the frozen tower's patch features of all images, float16."""
     tower = model.model.vision_tower
-    targets = torch.tensor([fact_vector(f) for f in facts])
+    targets = torch.tensor([[fact_vector(f), fact_vector(mirror(f))] for f in facts])  # (n, 2, facts)
     path, train = work / "vision.pt", len(images) - settings.held_out
     if path.exists():
         tower.load_state_dict(torch.load(path, weights_only=True))
     else:
-        probe = Probe(tower.config.hidden_size, targets.shape[1])
+        probe = Probe(tower.config.hidden_size, targets.shape[2])
         parameters = [*(p for p in tower.parameters() if p.requires_grad), *probe.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=settings.vision_lr, weight_decay=0.01)
         generator = torch.Generator().manual_seed(settings.seed)
-        bar = tqdm(range(settings.vision_steps), desc="vision", disable=None)
+        bar = tqdm(range(settings.vision_steps), desc="vision", mininterval=5)
         for step in bar:
             rows = torch.randint(train, (settings.vision_batch,), generator=generator)
+            flipped = torch.rand(len(rows), generator=generator) < 0.5
+            pixels = normalise(images[rows.numpy()])
+            pixels = torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels)
             with autocast():
-                predicted = probe(patch_features(model, normalise(images[rows.numpy()])))
-            loss = F.smooth_l1_loss(predicted.float(), targets[rows])
+                predicted = probe(patch_features(model, pixels))
+            loss = F.smooth_l1_loss(predicted.float(), targets[rows, flipped.long()])
             update(optimizer, loss, parameters, settings.vision_lr, step, settings.vision_steps)
-            if step % 100 == 0:
+            if step % 100 == 0 or step == settings.vision_steps - 1:
                 with torch.no_grad():
                     held = probe(patch_features(model, normalise(images[train : train + 256]))).float()
-                error = (held - targets[train : train + 256]).square().mean(0) / targets.var(0).clamp_min(
-                    1e-6
-                )
-                points = error[: 2 * 23].mean().item()
-                bar.write(f"step {step} loss {loss.item():.4f} held-out unexplained: points {points:.3f} "
-                          f"angles {error[46:50].mean().item():.3f} rest {error[50:].mean().item():.3f}")  # fmt: skip
+                truth = targets[train : train + 256, 0]
+                missed = (held - truth).square().mean(0) / targets[:, 0].var(0).clamp_min(1e-6)
+                groups = {"points": missed[: 2 * len(POINTS)], "angles": missed[2 * len(POINTS) :][:4],
+                          "rest": missed[2 * len(POINTS) + 4 :]}  # fmt: skip
+                said = ", ".join(f"{name} {float(values.mean()):.3f}" for name, values in groups.items())
+                bar.write(f"step {step} loss {loss.item():.4f}, held-out variance unexplained: {said}")
         with atomic_path(path) as temporary:
             torch.save(tower.state_dict(), temporary)
     tower.requires_grad_(False)
     features = []
     with torch.no_grad(), autocast():
-        for start in tqdm(range(0, len(images), 128), desc="features", disable=None):
+        for start in tqdm(range(0, len(images), 128), desc="features", mininterval=5):
             features.append(patch_features(model, normalise(images[start : start + 128])).half())
     return torch.cat(features)
 
@@ -215,7 +235,7 @@ def pretrain_language(
     optimizer = torch.optim.AdamW(parameters, lr=settings.language_lr, betas=(0.9, 0.98), weight_decay=0.01)
     rng = random.Random(settings.seed)
     tokenizer, image_tokens = processor.tokenizer, features.shape[1]
-    bar = tqdm(range(settings.language_steps), desc="language", disable=None)
+    bar = tqdm(range(settings.language_steps), desc="language", mininterval=5)
     for step in bar:
         rows, encoded = [], []
         for _ in range(settings.language_batch):
@@ -267,7 +287,7 @@ def measure(
     model.eval()
     scores: dict[str, list[float]] = defaultdict(list)
     cells: list[float] = []
-    for row in tqdm(range(len(facts) - settings.held_out, len(facts)), desc="measure", disable=None):
+    for row in tqdm(range(len(facts) - settings.held_out, len(facts)), desc="measure", mininterval=5):
         for question, truth in questions_about(facts[row], rng, 4):
             answer = ask(model, processor, question, features[row : row + 1])
             if question.startswith("Where is") and truth.startswith("At "):

@@ -74,10 +74,14 @@ def pixel_values(images: Sequence[Image.Image], processor: ProcessorMixin) -> Te
     """Images (M,3,h,w) as the vision tower takes them.
 
     Images that are not square are padded with the mean colour, as LLaVA-1.5 was trained, not cropped.
+    An image that occurs several times (the same object, asked several questions) is processed once.
     """
     fill = tuple(round(255 * value) for value in processor.image_processor.image_mean)
-    squares = [_square(image.convert("RGB"), fill) for image in images]
-    values: Tensor = processor.image_processor(images=squares, return_tensors="pt").pixel_values
+    unique = {id(image): image for image in images}
+    squares = [_square(image.convert("RGB"), fill) for image in unique.values()]
+    place = {key: row for row, key in enumerate(unique)}
+    processed = processor.image_processor(images=squares, return_tensors="pt").pixel_values
+    values: Tensor = processed[[place[id(image)] for image in images]]
     return values
 
 

@@ -96,7 +96,9 @@ class Batch:
         move = lambda x: None if x is None else x.to(device)  # noqa: E731
         faces = self.faces
         if faces is not None:
-            faces = FaceTargets(*(move(getattr(faces, f)) for f in ("image", "landmarks", "skin_mask", "parameters")))
+            faces = FaceTargets(
+                *(move(getattr(faces, f)) for f in ("image", "landmarks", "skin_mask", "parameters"))
+            )
         return Batch(
             self.ids, self.sources, self.input_ids.to(device), self.attention_mask.to(device),
             self.label_mask.to(device), move(self.pixel_values), faces,

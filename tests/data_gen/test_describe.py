@@ -49,9 +49,9 @@ def test_every_face_gets_a_row_that_the_sources_can_read(data, backbone):
 def test_an_interrupted_run_goes_on_where_it_stopped(data, backbone, monkeypatch):
     asked = []
 
-    def ask(prompts, model, processor, settings):
-        asked.append(len(prompts))
-        return [f"Answer to {question}" for _, question in prompts]
+    def ask(images, questions, model, processor, settings):
+        asked.append(sum(map(len, questions)))
+        return [f"Answer to {question}" for own in questions for question in own]
 
     monkeypatch.setattr(describe, "ask", ask)
     words = ["--data", str(data), "--backbone", str(backbone), "batch=1", "questions=1"]
@@ -73,13 +73,15 @@ def test_answers_belong_to_their_face_and_question(backbone, monkeypatch):
     model, processor = describe.load_backbone(backbone, "float32", "cpu")
     settings = describe.DescriptionSettings(data="", max_new_tokens=8)
     monkeypatch.setattr(describe, "whole_sentences", str)
-    prompts = [
-        (Image.new("RGB", (40, 40), color), question)
-        for color in ("red", "blue")
-        for question in ("What is it?", "Is the face in this picture long or short?")
+    images = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
+    asked = [["What is it?", "Is the face in this picture long or short?"], ["What is it?"]]
+    together = describe.ask(images, asked, model, processor, settings)
+    apart = [
+        describe.ask([image], [[question]], model, processor, settings)[0]
+        for image, own in zip(images, asked, strict=True)
+        for question in own
     ]
-    together = describe.ask(prompts, model, processor, settings)
-    assert together == [describe.ask([prompt], model, processor, settings)[0] for prompt in prompts]
+    assert together == apart
     assert len(set(together)) > 1
 
 
