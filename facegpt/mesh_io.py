@@ -46,7 +46,7 @@ def export_mesh(mesh: Mesh, path: str | Path) -> None:
 
 
 def import_mesh(path: str | Path) -> Mesh:
-    """Read one mesh (batch of one, float32) from a .glb, .obj or .ply file; coordinates are taken as they are.
+    """Read one mesh (batch of one, float32) from a .glb, .obj or .ply file, in the file's coordinates.
 
     Polygons become fans of triangles. A file without colours gets a plain grey.
     Raises SampleError when the file is missing, of another format, broken or without triangles.
@@ -76,7 +76,8 @@ def _detached(mesh: Mesh) -> Mesh:
         value = None if value is None else value.detach().cpu()
         return value.float() if value is not None and value.is_floating_point() else value
 
-    return Mesh(**{name: plain(value) for name, value in vars(mesh).items()})
+    fields: dict[str, Any] = {name: plain(value) for name, value in vars(mesh).items()}
+    return Mesh(**fields)
 
 
 def _split_seams(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,7 +121,7 @@ def _write_glb(mesh: Mesh, path: Path) -> None:
         vertices[source], triangles, vertex_normals=normals[source], visual=visual, process=False
     )
     with atomic_path(path) as temporary:
-        temporary.write_bytes(solid.export(file_type="glb", include_normals=True))
+        solid.export(temporary, file_type="glb", include_normals=True)
 
 
 def _write_ply(mesh: Mesh, path: Path) -> None:
@@ -135,7 +136,7 @@ def _write_ply(mesh: Mesh, path: Path) -> None:
         mesh.vertices[0].numpy(), mesh.triangles.numpy(), vertex_colors=_to_bytes(colors), process=False
     )
     with atomic_path(path) as temporary:
-        temporary.write_bytes(solid.export(file_type="ply", vertex_normal=False))
+        solid.export(temporary, file_type="ply", vertex_normal=False)
 
 
 def _write_obj(mesh: Mesh, path: Path) -> None:
@@ -179,14 +180,14 @@ def _read_with_trimesh(path: Path) -> Mesh:
         raise SampleError(f"{path} holds no triangles; a point cloud must be meshed first")
     vertices = torch.tensor(np.asarray(loaded.vertices), dtype=torch.float32)[None]
     triangles = torch.tensor(np.asarray(loaded.faces), dtype=torch.int64)
-    uv = getattr(loaded.visual, "uv", None)
-    material = getattr(loaded.visual, "material", None)
+    visual: Any = loaded.visual
+    uv, material = getattr(visual, "uv", None), getattr(visual, "material", None)
     picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     if uv is not None and picture is not None:
         uv = torch.tensor(np.asarray(uv), dtype=torch.float32)
         return Mesh(vertices, triangles, texture=_from_picture(picture), uv=uv, uv_triangles=triangles)
-    if loaded.visual.kind == "vertex":
-        colors = torch.tensor(np.asarray(loaded.visual.vertex_colors)[:, :3], dtype=torch.float32) / 255
+    if visual.kind == "vertex":
+        colors = torch.tensor(np.asarray(visual.vertex_colors)[:, :3], dtype=torch.float32) / 255
         return Mesh(vertices, triangles, colors=colors[None])
     return Mesh(vertices, triangles, colors=torch.full_like(vertices, PLAIN_GREY))
 
@@ -217,9 +218,8 @@ def _read_obj(path: Path) -> Mesh:
     faces = torch.tensor(triangles, dtype=torch.int64).reshape(-1, 3)
     if picture is not None and triangles and len(uv_triangles) == len(triangles):
         texture = _from_picture(Image.open(picture))
-        return Mesh(
-            vertices, faces, texture=texture, uv=torch.tensor(uv), uv_triangles=torch.tensor(uv_triangles)
-        )
+        corners_uv = torch.tensor(uv_triangles)
+        return Mesh(vertices, faces, texture=texture, uv=torch.tensor(uv), uv_triangles=corners_uv)
     if all(len(point) >= 6 for point in points):
         return Mesh(vertices, faces, colors=torch.tensor([point[3:6] for point in points])[None])
     return Mesh(vertices, faces, colors=torch.full_like(vertices, PLAIN_GREY))

@@ -1,6 +1,7 @@
 """Mesh files: exact round trips, seams, and what other programs read."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,8 @@ def test_textured_glb_comes_back_with_repeated_seam_vertices(tmp_path: Path) -> 
     assert torch.equal(back.vertices[:, :count], mesh.vertices)
     assert back.vertices.shape[1] > count
     assert torch.equal(back.vertices[:, back.triangles], mesh.vertices[:, mesh.triangles])
-    assert back.uv is not None and mesh.uv is not None and mesh.texture is not None
+    assert back.uv is not None and mesh.uv is not None
+    assert back.texture is not None and mesh.texture is not None
     # glTF measures v downwards, which costs the last bit
     torch.testing.assert_close(back.uv[back.uv_triangles], mesh.uv[mesh.uv_triangles], rtol=0, atol=1e-6)
     assert torch.equal(back.texture, mesh.texture)
@@ -67,7 +69,8 @@ def test_textured_glb_comes_back_with_repeated_seam_vertices(tmp_path: Path) -> 
 
 def test_glb_has_smooth_normals_across_seams_and_no_metal(tmp_path: Path) -> None:
     export_mesh(textured(), tmp_path / "face.glb")
-    solid = next(iter(trimesh.load(tmp_path / "face.glb", process=False).geometry.values()))
+    scene: Any = trimesh.load(tmp_path / "face.glb", process=False)
+    (solid,) = scene.geometry.values()
     assert solid.visual.material.metallicFactor == 0
     normals = solid.vertex_normals
     for position in solid.vertices[small_head().v_template.shape[0] :]:
@@ -97,7 +100,7 @@ def test_another_program_reads_the_same_surface_from_obj(tmp_path: Path) -> None
     """trimesh's own reader, which splits seams, must see the same positions, UVs and picture per corner."""
     mesh = textured()
     export_mesh(mesh, tmp_path / "face.obj")
-    solid = trimesh.load(tmp_path / "face.obj", process=False)
+    solid: Any = trimesh.load(tmp_path / "face.obj", process=False)
     assert mesh.uv is not None and mesh.texture is not None
     np.testing.assert_allclose(solid.vertices[solid.faces], mesh.vertices[0, mesh.triangles], atol=1e-7)
     np.testing.assert_allclose(solid.visual.uv[solid.faces], mesh.uv[mesh.uv_triangles], atol=1e-6)

@@ -33,13 +33,3 @@ def unproject(pixels: Tensor, camera: Tensor, height: int, width: int) -> Tensor
         [half, -half]
     )
     return torch.cat([centred / scale - camera[:, None, 1:], -pixels[..., 2:] / scale], dim=-1)
-
-
-def framing_camera(points: Tensor, fraction: float = 0.6) -> Tensor:
-    """The camera (B,3) that centres the box of points (B,N,3) and lets it fill `fraction` of a square image.
-
-    The longer side of the box counts.
-    """
-    low, high = points[..., :2].amin(dim=1), points[..., :2].amax(dim=1)
-    scale = 2 * fraction / (high - low).amax(dim=1, keepdim=True)
-    return torch.cat([scale, -(low + high) / 2], dim=1)
