@@ -73,7 +73,7 @@ def expected():
         norm = torch.nn.utils.clip_grad_norm_([*others, *face_head], own.optimization.clip)
         optimizer.step()
         rows.append(
-            {"loss": float(loss), "loss/face": float(torch.cat(face).mean()), "grad_norm": float(norm)}
+            {"loss": loss.item(), "loss/face": torch.cat(face).mean().item(), "grad_norm": norm.item()}
         )
     return rows, {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
