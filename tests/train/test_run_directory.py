@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from data_files import face_row, write_shards
 from PIL import Image
 from safetensors.torch import load_file
