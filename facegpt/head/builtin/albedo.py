@@ -32,7 +32,8 @@ GUM = np.array([0.560, 0.290, 0.280])
 
 @dataclass
 class Canvas:
-    """Every texel's place on the head, (H, W) arrays; millimetres. x is the signed, ax the absolute coordinate."""
+    """Every texel's place on the head, (H, W) arrays; millimetres. x is the signed, ax the absolute
+    coordinate."""
 
     points: Array
     part: Array
@@ -132,8 +133,10 @@ def masks(c: Canvas) -> dict[str, Array]:
     iris = smoothstep(0.5 + (eyes.IRIS_ANGLE - polar) / 0.05) * ball
     pupil = smoothstep(0.5 + (eyes.PUPIL_ANGLE - polar) / 0.04) * ball
     return {
-        "skin": skin * (1 - hair), "all_skin": skin, "hair": hair, "lips": lips, "brow": brow, "beard": beard * (1 - hair),
-        "lash": lash, "nostril": nostril, "slit": slit, "iris": iris * (1 - pupil), "pupil": pupil, "polar": polar,
+        "skin": skin * (1 - hair), "all_skin": skin, "hair": hair, "lips": lips, "brow": brow,
+        "beard": beard * (1 - hair),
+        "lash": lash, "nostril": nostril, "slit": slit, "iris": iris * (1 - pupil), "pupil": pupil,
+        "polar": polar,
         "sclera": ball * (1 - iris), "mouth": c.on("cavity"), "teeth": c.on("upper_teeth", "lower_teeth"),
         "lid_rim": c.on("inner_lids"),
     }  # fmt: skip
@@ -209,7 +212,8 @@ def texture_basis(c: Canvas, m: dict[str, Array]) -> tuple[Array, list[str]]:
         ("moustache", beard * c.spot(0, -55, 18, 6), (-0.05, -0.042, -0.038)),
         (
             "hair_line",
-            smoothstep(1 - np.abs(c.y - 52) / 16) * (c.z > 30) * c.on("skin"), (-0.03, -0.025, -0.022),
+            smoothstep(1 - np.abs(c.y - 52) / 16) * (c.z > 30) * c.on("skin"),
+            (-0.03, -0.025, -0.022),
         ),
         ("scalp_hair_density", hair, (-0.022, -0.018, -0.016)),
         ("iris_lightness", m["iris"], (0.05, 0.055, 0.055)),

@@ -21,8 +21,10 @@ MIRROR_X = np.array([-1.0, 1.0, 1.0])
 class HeadMesh:
     """The mean head.
 
-    vertices (V,3) mm, triangles (F,3) counter-clockwise from outside; parts: name -> vertex ids (a vertex on the rim
-    of an opening belongs to "skin"); grids: name -> Grid; skin: the skin's own mesh (its ids are the head's first);
+    vertices (V,3) mm, triangles (F,3) counter-clockwise from outside; parts: name -> vertex ids (a vertex
+    on the rim
+    of an opening belongs to "skin"); grids: name -> Grid; skin: the skin's own mesh (its ids are the head's
+    first);
     mirror (V,): id of the mirror image; triangle_part (F,): name of the part each triangle belongs to.
     """
 

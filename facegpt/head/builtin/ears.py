@@ -1,4 +1,5 @@
-"""Ears: a dished flap with helix, antihelix, concha, tragus and lobe, hinged at its front. Millimetres, left side."""
+"""Ears: a dished flap with helix, antihelix, concha, tragus and lobe, hinged at its front. Millimetres,
+left side."""
 
 from __future__ import annotations
 
@@ -14,22 +15,28 @@ CENTER_Y, CENTER_Z = -25.0, 9.0
 TILT = np.radians(14.0)
 # Outline about the ear canal: direction in degrees (0 = backwards, 90 = up) -> distance
 OUTLINE = np.array([
-    (0, 20.5), (30, 24.5), (60, 31.0), (85, 34.0), (110, 30.0), (135, 19.5), (160, 12.5), (180, 11.5), (205, 12.0),
+    (0, 20.5), (30, 24.5), (60, 31.0), (85, 34.0), (110, 30.0), (135, 19.5), (160, 12.5), (180, 11.5),
+    (205, 12.0),
     (230, 15.5), (250, 23.0), (266, 30.0), (282, 30.0), (302, 25.5), (330, 21.5), (360, 20.5),
 ])  # fmt: skip
-# Rings: share of the outline's distance, height above the head at the free (back) and at the hinged (front) edge
+# Rings: share of the outline's distance, height above the head at the free (back) and at the hinged (front)
+# edge
 RINGS = np.array([
-    (0.16, 0.5, 1.2), (0.34, 1.2, 1.6), (0.50, 5.5, 3.2), (0.62, 10.5, 3.6), (0.74, 10.2, 2.6), (0.84, 9.6, 2.2),
-    (0.92, 12.8, 2.0), (0.98, 13.8, 1.4), (1.0, 12.0, 0.4), (0.95, 9.0, -1.0), (0.80, 4.0, -3.0), (0.66, -4.0, -5.0),
+    (0.16, 0.5, 1.2), (0.34, 1.2, 1.6), (0.50, 5.5, 3.2), (0.62, 10.5, 3.6), (0.74, 10.2, 2.6), (0.84, 9.6,
+    2.2),
+    (0.92, 12.8, 2.0), (0.98, 13.8, 1.4), (1.0, 12.0, 0.4), (0.95, 9.0, -1.0), (0.80, 4.0, -3.0), (0.66,
+    -4.0, -5.0),
 ])  # fmt: skip
 
 
 def ear(skin: Skin) -> tuple[Array, Array]:
-    """Rings (R, SEGMENTS, 3), from the ear canal over the rim to the back where they enter the head, and the canal (3,)."""
+    """Rings (R, SEGMENTS, 3), from the ear canal over the rim to the back where they enter the head, and
+    the canal (3,)."""
     turn = np.arange(SEGMENTS) * 2 * np.pi / SEGMENTS
     reach = CubicSpline(np.radians(OUTLINE[:, 0]), OUTLINE[:, 1], bc_type="periodic")(turn)
     free = PchipInterpolator(np.radians([0, 45, 75, 105, 135, 160, 180, 210, 245, 270, 310, 360]),
-                             [1.0, 0.95, 0.75, 0.5, 0.3, 0.18, 0.12, 0.15, 0.3, 0.45, 0.8, 1.0])(turn)  # fmt: skip
+                             [1.0, 0.95, 0.75, 0.5, 0.3, 0.18, 0.12, 0.15, 0.3, 0.45, 0.8,
+                             1.0])(turn)  # fmt: skip
     lobe = np.exp(-(((turn - np.radians(272)) / 0.45) ** 2))
     rings = []
     for share, back, front in RINGS:

@@ -1,6 +1,8 @@
-"""Fifty expression components with ARKit's names; coefficient 1 is the full expression, left is the subject's left.
+"""Fifty expression components with ARKit's names; coefficient 1 is the full expression, left is the
+subject's left.
 
-Jaw opening belongs to the jaw joint. Peaks and directions are those of anatomy.md, in millimetres. Lids turn about
+Jaw opening belongs to the jaw joint. Peaks and directions are those of anatomy.md, in millimetres. Lids
+turn about
 the eyeballs' horizontal axes, so that they slide over them.
 """
 
@@ -19,34 +21,73 @@ Array = np.ndarray
 Terms = list[tuple[int, Bump]]
 
 SIDED: dict[str, Terms] = {
-    "browDown": [(0, ((38, 25, 97), (17, 10, 18), (-4.0, -4.2, 2.2))), (0, ((14, 20, 106), (8, 10, 14), (-2.2, -3.2, 0.6)))],
+    "browDown": [
+        (0, ((38, 25, 97), (17, 10, 18), (-4.0, -4.2, 2.2))),
+        (0, ((14, 20, 106), (8, 10, 14), (-2.2, -3.2, 0.6))),
+    ],
     "browOuterUp": [(0, ((47, 22, 94), (15, 13, 20), (1.5, 8.2, -2.2)))],
-    "cheekSquint": [(0, ((50, -31, 89), (15, 14, 18), (-0.8, 5.8, 2.2))), (0, ((34, -17, 94), (13, 6, 12), (0, 1.6, 0.8)))],
-    "noseSneer": [(0, ((21, -45, 103), (8, 10, 12), (-0.5, 6.8, 0.4))), (0, ((13, -18, 103), (6, 9, 10), (-0.6, 2.6, 1.2)))],
+    "cheekSquint": [
+        (0, ((50, -31, 89), (15, 14, 18), (-0.8, 5.8, 2.2))),
+        (0, ((34, -17, 94), (13, 6, 12), (0, 1.6, 0.8))),
+    ],
+    "noseSneer": [
+        (0, ((21, -45, 103), (8, 10, 12), (-0.5, 6.8, 0.4))),
+        (0, ((13, -18, 103), (6, 9, 10), (-0.6, 2.6, 1.2))),
+    ],
     "mouthDimple": [(0, ((26, -74, 101), (8, 11, 12), (3.6, 3.2, -6.5)))],
-    "mouthFrown": [(0, ((26, -71, 102), (9, 9, 12), (1.4, -5.8, -2.4))), (0, ((27, -86, 99), (10, 9, 14), (0, -2.4, -0.6)))],
+    "mouthFrown": [
+        (0, ((26, -71, 102), (9, 9, 12), (1.4, -5.8, -2.4))),
+        (0, ((27, -86, 99), (10, 9, 14), (0, -2.4, -0.6))),
+    ],
     "mouthLowerDown": [(-1, ((11, -77, 112), (9, 9, 14), (1.0, -5.4, -1.0)))],
-    "mouthPress": [(-1, ((15, -76, 109), (9, 6, 12), (0, 1.5, -1.8))), (1, ((15, -65, 112), (9, 5, 12), (0, -1.6, -1.8))),
-                   (0, ((17, -100, 104), (12, 12, 16), (-0.3, 3.4, 1.2)))],
-    "mouthSmile": [(0, ((25, -71, 101), (11, 12, 15), (7.8, 9.2, -6.4))), (0, ((40, -45, 94), (15, 14, 18), (2.0, 5.5, 2.4)))],
-    "mouthStretch": [(0, ((24, -72, 101), (12, 12, 16), (7.5, -2.6, -5.2))), (0, ((30, -95, 95), (14, 14, 20), (1.5, -2.0, -1)))],
-    "mouthUpperUp": [(1, ((11, -63, 116), (9, 8, 14), (0.6, 6.0, 0.4))), (1, ((22, -52, 104), (9, 10, 14), (1.6, 5.2, -0.6)))],
-}  # fmt: skip
+    "mouthPress": [
+        (-1, ((15, -76, 109), (9, 6, 12), (0, 1.5, -1.8))),
+        (1, ((15, -65, 112), (9, 5, 12), (0, -1.6, -1.8))),
+        (0, ((17, -100, 104), (12, 12, 16), (-0.3, 3.4, 1.2))),
+    ],
+    "mouthSmile": [
+        (0, ((25, -71, 101), (11, 12, 15), (7.8, 9.2, -6.4))),
+        (0, ((40, -45, 94), (15, 14, 18), (2.0, 5.5, 2.4))),
+    ],
+    "mouthStretch": [
+        (0, ((24, -72, 101), (12, 12, 16), (7.5, -2.6, -5.2))),
+        (0, ((30, -95, 95), (14, 14, 20), (1.5, -2.0, -1))),
+    ],
+    "mouthUpperUp": [
+        (1, ((11, -63, 116), (9, 8, 14), (0.6, 6.0, 0.4))),
+        (1, ((22, -52, 104), (9, 10, 14), (1.6, 5.2, -0.6))),
+    ],
+}
 SIDED_INNER_BROW: Terms = [
     (0, ((17, 21, 105), (11, 13, 16), (0.4, 6.1, 0.2))),
     (0, ((0, 34, 106), (14, 12, 16), (0, 2.6, 0.2))),
 ]
 CENTRAL: dict[str, Terms] = {
     "browInnerUp": SIDED_INNER_BROW,
-    "cheekPuff": [(0, ((37, -64, 95), (15, 16, 18), (5.0, 0.6, 9.4))), (0, ((0, -66, 116), (18, 12, 14), (0, 0, 2.2)))],
-    "mouthFunnel": [(-1, ((6, -74, 114), (10, 8, 14), (-0.4, -5.2, 4.6))), (1, ((6, -66, 115), (10, 8, 14), (-0.4, 3.6, 4.2))),
-                    (0, ((23, -71, 102), (9, 11, 14), (-5.5, 0, 4.5)))],
-    "mouthPucker": [(0, ((22, -71, 102), (10, 12, 15), (-6.6, 0.8, 7.0))), (0, ((0, -70, 116), (11, 9, 13), (0, 0, 5.5)))],
+    "cheekPuff": [
+        (0, ((37, -64, 95), (15, 16, 18), (5.0, 0.6, 9.4))),
+        (0, ((0, -66, 116), (18, 12, 14), (0, 0, 2.2))),
+    ],
+    "mouthFunnel": [
+        (-1, ((6, -74, 114), (10, 8, 14), (-0.4, -5.2, 4.6))),
+        (1, ((6, -66, 115), (10, 8, 14), (-0.4, 3.6, 4.2))),
+        (0, ((23, -71, 102), (9, 11, 14), (-5.5, 0, 4.5))),
+    ],
+    "mouthPucker": [
+        (0, ((22, -71, 102), (10, 12, 15), (-6.6, 0.8, 7.0))),
+        (0, ((0, -70, 116), (11, 9, 13), (0, 0, 5.5))),
+    ],
     "mouthRollLower": [(-1, ((0, -73.5, 116), (19, 4.2, 9), (0, 2.2, -6.4)))],
     "mouthRollUpper": [(1, ((0, -66, 117), (19, 4.0, 9), (0, -2.2, -6.4)))],
-    "mouthShrugLower": [(0, ((0, -97, 110), (17, 11, 22), (0, 7.8, 2.2))), (-1, ((0, -77, 114), (18, 8, 12), (0, 2.6, 2.6)))],
-    "mouthShrugUpper": [(1, ((0, -64, 118), (18, 8, 14), (0, 4.2, 2.2))), (-1, ((0, -74, 116), (18, 6, 12), (0, 3.4, 1.8)))],
-}  # fmt: skip
+    "mouthShrugLower": [
+        (0, ((0, -97, 110), (17, 11, 22), (0, 7.8, 2.2))),
+        (-1, ((0, -77, 114), (18, 8, 12), (0, 2.6, 2.6))),
+    ],
+    "mouthShrugUpper": [
+        (1, ((0, -64, 118), (18, 8, 14), (0, 4.2, 2.2))),
+        (-1, ((0, -74, 116), (18, 6, 12), (0, 3.4, 1.8))),
+    ],
+}
 # Lid turns in degrees at the widest part of the opening: (upper, lower); positive is upwards.
 LIDS = {
     "eyeWide": (11.0, -3.0),
@@ -57,12 +98,17 @@ LIDS = {
 LID_SKIN: dict[str, Terms] = {"eyeSquint": [(0, ((30, -16, 95), (13, 6, 12), (-1.8, 2.4, 0.5)))]}
 
 EXPRESSION_NAMES = [
-    *(f"{n}{s}" for n in ("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint", "eyeWide") for s in ("Left", "Right")),
-    "jawForward", "jawLeft", "jawRight", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight",
-    "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight",
-    "mouthStretchLeft", "mouthStretchRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    *(f"{n}{s}" for n in ("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint",
+    "eyeWide") for s in ("Left", "Right")),
+    "jawForward", "jawLeft", "jawRight", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft",
+    "mouthRight",
+    "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft",
+    "mouthDimpleRight",
+    "mouthStretchLeft", "mouthStretchRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",
+    "mouthShrugUpper",
     "mouthPressLeft", "mouthPressRight", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",
-    "mouthUpperUpRight", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "mouthUpperUpRight", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft",
+    "browOuterUpRight",
     "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight",
 ]  # fmt: skip
 
@@ -90,7 +136,8 @@ def expression_basis(head: HeadMesh) -> tuple[Array, list[str]]:
 
     fields["jawForward"] = jaw[:, None] * [0, -1.2, 8.5]
     fields["jawLeft"] = jaw[:, None] * [8.9, 0.2, -0.2]
-    shift: list[Bump] = [((0, -71, 112), (26, 13, 22), (12.0, 0, 0)), ((-24, -72, 102), (12, 12, 16), (3.0, -0.3, 6.0)),
+    shift: list[Bump] = [((0, -71, 112), (26, 13, 22), (12.0, 0, 0)), ((-24, -72, 102), (12, 12, 16), (3.0,
+    -0.3, 6.0)),
                          ((26, -71, 101), (11, 12, 15), (1.5, 0, -4.5))]  # fmt: skip
     fields["mouthLeft"] = bumps(head.vertices, shift, mirrored=False) * _soft_skin(head)[:, None]
     for name in ("jaw", "mouth"):
@@ -145,7 +192,8 @@ def _lid_hold_left(head: HeadMesh) -> Array:
 
 
 def _lid_angles(head: HeadMesh) -> tuple[Array, Array, Array, Array, Array]:
-    """For the left eye: away (V,3) from its centre, elevation (V,), elevation of the upper and of the lower rim at
+    """For the left eye: away (V,3) from its centre, elevation (V,), elevation of the upper and of the lower
+    rim at
     each vertex's x (V,), and which vertices (V,) the lids' turn may move."""
     away = head.vertices - anatomy.EYE_CENTER
     elevation = np.arctan2(away[:, 1], away[:, 2])
@@ -188,7 +236,7 @@ def _lid_turn(head: HeadMesh, degrees: tuple[float, float] | None) -> Array:
 
 def _lid_shift(head: HeadMesh, degrees: float) -> Array:
     """Displacement (V,3) of the left lids turned sideways about the eyeball, positive outwards."""
-    away, elevation, top, bottom, near = _lid_angles(head)
+    away, _, _, _, near = _lid_angles(head)
     distance = np.hypot(away[:, 0] / 17, (away[:, 1] + 1) / 12)
     turn = np.radians(degrees) * np.exp(-(distance**3)) * near
     moved = np.stack([np.cos(turn) * away[:, 0] + np.sin(turn) * away[:, 2], away[:, 1],

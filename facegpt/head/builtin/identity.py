@@ -1,12 +1,14 @@
 """One hundred identity components: anthropometric ones first, then smooth ones of falling size.
 
-Every component is a displacement of all vertices for one standard deviation. They are mutually orthogonal, and in all
+Every component is a displacement of all vertices for one standard deviation. They are mutually orthogonal,
+and in all
 of them the eyeballs move without bending and the lids stay on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -26,21 +28,44 @@ GLOBAL: dict[str, tuple[float, Callable[[Array], Array]]] = {
     "head_height_vs_width": (3.2, lambda p: (p - [0, -25, 15]) * [-0.9, 1, -0.15]),
     "head_depth": (2.4, lambda p: (p - [0, 0, 15]) * [0, 0, 1]),
     "face_length": (1.9, lambda p: _along(p, 1, -35 * smoothstep((10 - p[:, 1]) / 120) * (p[:, 2] > -200))),
-    "jaw_width": (1.4, lambda p: _along(p, 0, p[:, 0] * smoothstep((-25 - p[:, 1]) / 60) * smoothstep((p[:, 2] + 20) / 60))),
+    "jaw_width": (
+        1.4,
+        lambda p: _along(p, 0, p[:, 0] * smoothstep((-25 - p[:, 1]) / 60) * smoothstep((p[:, 2] + 20) / 60)),
+    ),
     "neck_width": (1.0, lambda p: (p - [0, 0, -5]) * [1, 0, 0.8] * smoothstep((-78 - p[:, 1]) / 50)[:, None]),
     "cheekbone_width": (1.0, lambda p: _along(p, 0, p[:, 0] * np.exp(-(((p[:, 1] + 24) / 30) ** 2)))),
-    "profile_convexity": (0.9, lambda p: _along(p, 2, (np.exp(-(((p[:, 1] + 28) / 42) ** 2)) - 0.4) * _front(p))),
+    "profile_convexity": (
+        0.9,
+        lambda p: _along(p, 2, (np.exp(-(((p[:, 1] + 28) / 42) ** 2)) - 0.4) * _front(p)),
+    ),
     "forehead_slope": (0.8, lambda p: _along(p, 2, -smoothstep((p[:, 1] - 10) / 80) * _front(p))),
-    "occiput": (0.9, lambda p: _along(p, 2, -smoothstep((20 - p[:, 2]) / 100) * np.exp(-(((p[:, 1] - 5) / 50) ** 2)))),
+    "occiput": (
+        0.9,
+        lambda p: _along(p, 2, -smoothstep((20 - p[:, 2]) / 100) * np.exp(-(((p[:, 1] - 5) / 50) ** 2))),
+    ),
     "crown_height": (0.85, lambda p: _along(p, 1, smoothstep((p[:, 1] - 30) / 75))),
-    "face_flatness": (0.7, lambda p: _along(p, 2, (np.abs(p[:, 0]) / 45 - 0.75) * _front(p) * (p[:, 1] > -125))),
-    "lower_face_height": (0.75, lambda p: _along(p, 1, -smoothstep((-50 - p[:, 1]) / 50) * smoothstep((p[:, 2] + 10) / 60))),
-    "temple_width": (0.6, lambda p: _along(p, 0, np.sign(p[:, 0]) * np.exp(-(((p[:, 1] - 25) / 28) ** 2)) * smoothstep(np.abs(p[:, 0]) / 70))),
-}  # fmt: skip
+    "face_flatness": (
+        0.7,
+        lambda p: _along(p, 2, (np.abs(p[:, 0]) / 45 - 0.75) * _front(p) * (p[:, 1] > -125)),
+    ),
+    "lower_face_height": (
+        0.75,
+        lambda p: _along(p, 1, -smoothstep((-50 - p[:, 1]) / 50) * smoothstep((p[:, 2] + 10) / 60)),
+    ),
+    "temple_width": (
+        0.6,
+        lambda p: _along(
+            p, 0, np.sign(p[:, 0]) * np.exp(-(((p[:, 1] - 25) / 28) ** 2)) * smoothstep(np.abs(p[:, 0]) / 70)
+        ),
+    ),
+}
 
 # Local components: name -> (largest displacement in mm, bumps).
 LOCAL: dict[str, tuple[float, list[Bump]]] = {
-    "cheek_fullness": (3.4, [((42, -55, 88), (17, 19, 22), (0.5, -0.1, 1)), ((58, -55, 65), (16, 20, 25), (0.8, 0, 0.4))]),
+    "cheek_fullness": (
+        3.4,
+        [((42, -55, 88), (17, 19, 22), (0.5, -0.1, 1)), ((58, -55, 65), (16, 20, 25), (0.8, 0, 0.4))],
+    ),
     "chin_projection": (3.4, [((0, -102, 108), (20, 15, 26), (0, -0.1, 1))]),
     "chin_length": (3.2, [((0, -108, 100), (27, 15, 34), (0, -1, 0))]),
     "chin_width": (2.4, [((22, -103, 98), (11, 14, 22), (1, 0, 0.1))]),
@@ -56,32 +81,50 @@ LOCAL: dict[str, tuple[float, list[Bump]]] = {
     "nose_tip_breadth": (1.6, [((7, -36, 126), (5, 8, 10), (1, 0, 0))]),
     "nostril_flare": (1.5, [((14, -44, 111), (5, 4, 9), (0.6, -0.9, 0.2))]),
     "nose_root_depth": (2.0, [((0, 3, 106), (11, 9, 14), (0, 0, -1))]),
-    "brow_ridge": (2.5, [((28, 19, 100), (17, 8, 14), (0, -0.1, 1)), ((0, 18, 107), (12, 8, 14), (0, 0, 0.6))]),
+    "brow_ridge": (
+        2.5,
+        [((28, 19, 100), (17, 8, 14), (0, -0.1, 1)), ((0, 18, 107), (12, 8, 14), (0, 0, 0.6))],
+    ),
     "brow_height": (2.2, [((32, 22, 99), (22, 9, 18), (0, 1, 0))]),
     "forehead_bossing": (2.4, [((24, 48, 99), (22, 16, 22), (0, 0.2, 1))]),
     "eye_spacing": (1.9, [((31.2, 0, 80), (20, 22, 26), (1, 0, 0))]),
     "eye_height": (1.6, [((31.2, 0, 80), (22, 16, 26), (0, 1, 0))]),
     "eye_depth": (1.9, [((31.2, 0, 85), (19, 17, 24), (0, 0, -1))]),
     "under_eye_fullness": (1.5, [((33, -17, 94), (15, 6, 12), (0, -0.2, 1))]),
-    "lip_thickness": (1.9, [((0, -62, 118), (15, 3.2, 10), (0, 1, 0.4)), ((0, -78, 115), (15, 3.6, 10), (0, -1, 0.4))]),
+    "lip_thickness": (
+        1.9,
+        [((0, -62, 118), (15, 3.2, 10), (0, 1, 0.4)), ((0, -78, 115), (15, 3.6, 10), (0, -1, 0.4))],
+    ),
     "upper_lip_thickness": (1.5, [((0, -62, 118), (15, 3.4, 10), (0, 1, 0.3))]),
     "lip_protrusion": (2.6, [((0, -70, 116), (19, 10, 14), (0, 0, 1))]),
     "mouth_width": (2.6, [((24, -71, 102), (10, 10, 14), (1, 0, -0.4))]),
     "mouth_height": (1.8, [((0, -70, 110), (28, 13, 26), (0, 1, 0))]),
     "mouth_corners": (1.3, [((24, -71, 102), (8, 7, 12), (0, 1, 0))]),
-    "philtrum_length": (1.8, [((0, -53, 115), (13, 7, 12), (0, 1, 0.2)), ((0, -66, 116), (20, 6, 12), (0, -0.6, 0))]),
+    "philtrum_length": (
+        1.8,
+        [((0, -53, 115), (13, 7, 12), (0, 1, 0.2)), ((0, -66, 116), (20, 6, 12), (0, -0.6, 0))],
+    ),
     "philtrum_depth": (0.9, [((0, -54, 115), (3, 6, 8), (0, 0, -1))]),
-    "cupids_bow": (1.0, [((6.5, -60.5, 117), (3.5, 3, 8), (0, 1, 0)), ((0, -61, 118), (2.2, 3, 8), (0, -0.8, 0))]),
+    "cupids_bow": (
+        1.0,
+        [((6.5, -60.5, 117), (3.5, 3, 8), (0, 1, 0)), ((0, -61, 118), (2.2, 3, 8), (0, -0.8, 0))],
+    ),
     "mentolabial_fold": (1.5, [((0, -87, 111), (16, 5, 12), (0, 0, -1))]),
     "chin_cleft": (0.9, [((0, -102, 111), (3.2, 8, 8), (0, 0, -1))]),
-    "nasolabial_fold": (1.3, [((28, -54, 100), (5, 11, 10), (-0.3, 0, -1)), ((37, -48, 96), (8, 11, 12), (0.2, 0, 0.8))]),
+    "nasolabial_fold": (
+        1.3,
+        [((28, -54, 100), (5, 11, 10), (-0.3, 0, -1)), ((37, -48, 96), (8, 11, 12), (0.2, 0, 0.8))],
+    ),
     "jowls": (2.2, [((42, -94, 80), (13, 10, 18), (0.5, -0.8, 0.2))]),
     "double_chin": (2.6, [((0, -122, 80), (24, 9, 18), (0, -0.9, 0.4))]),
-    "ear_size": (2.6, [((85, 3, 4), (14, 14, 16), (0, 1, -0.3)), ((80, -52, 14), (14, 12, 16), (0, -1, 0.1))]),
+    "ear_size": (
+        2.6,
+        [((85, 3, 4), (14, 14, 16), (0, 1, -0.3)), ((80, -52, 14), (14, 12, 16), (0, -1, 0.1))],
+    ),
     "ear_protrusion": (3.0, [((91, -18, -6), (9, 26, 12), (1, 0, 0.2))]),
     "ear_lobe": (1.6, [((80, -54, 13), (9, 8, 10), (0.1, -1, 0))]),
     "adams_apple": (1.6, [((0, -134, 60), (9, 9, 12), (0, 0, 1))]),
-}  # fmt: skip
+}
 
 # Components that turn or scale the region of the eyes about the eyeballs' centres: name -> size.
 EYE_NAMES = ("eye_size", "eye_tilt", "eye_opening")
@@ -151,11 +194,10 @@ def identity_basis(head: HeadMesh) -> tuple[Array, list[str]]:
     points = head.vertices
     raw: list[tuple[str, float, Array]] = []
     for name, (size, function) in GLOBAL.items():
-        field = _rigid_eyes(points, lambda p, f=function: f(p) * np.ones(3))
-        raw.append((name, size, field))
+        raw.append((name, size, _rigid_eyes(points, function)))
     local = []
     for name, (peak, terms) in LOCAL.items():
-        field = _rigid_eyes(points, lambda p, t=terms: bumps(p, t))
+        field = _rigid_eyes(points, partial(bumps, terms=terms))
         local.append((name, LOCAL_SHARE * peak * _rms(field) / _peak(field), field))
     for name in EYE_NAMES:
         field = _eye_field(points, name)

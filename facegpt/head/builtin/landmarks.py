@@ -13,7 +13,8 @@ Array = np.ndarray
 
 
 def embed(vertices: Array, triangles: Array, points: Array, candidates: int = 40) -> tuple[Array, Array]:
-    """Nearest places on a surface: row of `triangles` (N,) and barycentric coordinates (N,3) for points (N,3)."""
+    """Nearest places on a surface: row of `triangles` (N,) and barycentric coordinates (N,3) for points
+    (N,3)."""
     corners = vertices[triangles]
     _, near = cKDTree(corners.mean(1)).query(points, k=candidates)
     best = np.zeros(len(points), np.int64)
@@ -57,7 +58,8 @@ def contour_tables(head: HeadMesh) -> tuple[Array, Array]:
     """Contour landmarks for 79 yaw angles: triangles (79,17), barycentric coordinates (79,17,3).
 
     Rows 0..39 are yaw 0..+39 degrees, rows 40..78 are -1..-39 (DECA's sign: positive turns the face to the
-    subject's left). On the side that turns away each point walks forwards along its height to the silhouette; on the
+    subject's left). On the side that turns away each point walks forwards along its height to the
+    silhouette; on the
     other side it stays.
     """
     count = len(head.skin.triangles)

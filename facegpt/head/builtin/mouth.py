@@ -6,7 +6,8 @@ import numpy as np
 
 Array = np.ndarray
 
-# Rings of the cavity behind the rim of the lips: depth, spread of the lips' inner sides in y, share of the oval,
+# Rings of the cavity behind the rim of the lips: depth, spread of the lips' inner sides in y, share of the
+# oval,
 # half width and half height of that oval.
 CAVITY_RINGS = (
     (-1.6, -0.45, 0.0, 26.0, 10.0),
@@ -31,7 +32,8 @@ TEETH_COLUMNS = 29
 
 
 def cavity(loop: Array) -> tuple[Array, Array]:
-    """Rings (R, n, 3) and end point (3,) behind the lips' rim (n,3), which runs over the upper lip and back below."""
+    """Rings (R, n, 3) and end point (3,) behind the lips' rim (n,3), which runs over the upper lip and back
+    below."""
     count = len(loop)
     turn = np.arange(count) * 2 * np.pi / count  # 0 in the right corner, then over the upper lip
     side = np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** 0.6

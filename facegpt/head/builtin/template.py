@@ -1,8 +1,7 @@
 """Vertices and triangles of the skin: rings around eyes and lips, an even filling, a Delaunay triangulation.
 
-Only the left half is meshed and then mirrored, so the head is exactly symmetric. Points live on the capsule of
-`surface.py`; its conformal map to a disc (crown at the origin, neck on the rim) makes a planar Delaunay
-triangulation that of the surface.
+Only the left half is meshed and then mirrored, so the head is exactly symmetric. Points live on the capsule
+of `surface.py`.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
-from scipy.spatial import Delaunay, cKDTree
+from scipy.spatial import cKDTree
 
 from facegpt.head.builtin import anatomy
-from facegpt.head.builtin.surface import CAPSULE_RADIUS, CROWN_ARC, DOME_Y, Skin
+from facegpt.head.builtin.surface import CROWN_ARC, Skin
+from facegpt.head.builtin.triangulate import disc, flip_edges, inside, strips, triangulate
 
 Array = np.ndarray
 
@@ -23,9 +23,11 @@ Array = np.ndarray
 class SkinMesh:
     """The skin of the head, both halves; millimetres.
 
-    vertices (V,3), triangles (F,3), capsule (V,2) azimuth and arc of every vertex; mirror (V,) index of the mirror
+    vertices (V,3), triangles (F,3), capsule (V,2) azimuth and arc of every vertex; mirror (V,) index of the
+    mirror
     image. eye_loop: rim of the left lids, counter-clockwise seen from the front starting at the inner corner,
-    upper lid last; mouth_loop: rim of the lips from the right corner along the upper lip to the left corner and back.
+    upper lid last; mouth_loop: rim of the lips from the right corner along the upper lip to the left corner
+    and back.
     """
 
     vertices: Array
@@ -35,14 +37,6 @@ class SkinMesh:
     eye_loop: Array
     mouth_loop: Array
     eye_rings: list[Array] = field(default_factory=list)
-
-
-def disc(capsule: Array) -> Array:
-    """Conformal map of (azimuth, arc) (N,2) to the plane: crown at 0, azimuth kept, neck outside."""
-    azimuth, arc = capsule[:, 0], capsule[:, 1]
-    elevation = np.clip((arc - DOME_Y) / CAPSULE_RADIUS, 0, np.pi / 2 - 1e-6)
-    mercator = np.where(arc > DOME_Y, np.arctanh(np.sin(elevation)), (arc - DOME_Y) / CAPSULE_RADIUS)
-    return np.exp(-mercator)[:, None] * np.stack([np.sin(azimuth), np.cos(azimuth)], 1)
 
 
 def spacing(points: Array) -> Array:
@@ -60,7 +54,8 @@ def spacing(points: Array) -> Array:
 
 
 def lid_outline(count_upper: int = 17, count_lower: int = 17) -> tuple[Array, Array]:
-    """Frontal (x, y) of the left opening: (upper, lower) from the inner to the outer corner, corners included."""
+    """Frontal (x, y) of the left opening: (upper, lower) from the inner to the outer corner, corners
+    included."""
     sides = []
     for points, count in ((anatomy.UPPER_LID, count_upper), (anatomy.LOWER_LID, count_lower)):
         curve = PchipInterpolator(points[:, 0], points[:, 1])
@@ -89,7 +84,8 @@ def _eye_rings(skin: Skin) -> list[Array]:
 
 
 def _lip_rings(skin: Skin) -> list[Array]:
-    """Half rings (n,2) on the capsule around the left half of the lips, from the midline above to the midline below."""
+    """Half rings (n,2) on the capsule around the left half of the lips, from the midline above to the
+    midline below."""
     count = 12
     t = np.sin(np.linspace(0, 1, count) * np.pi / 2 * 0.96) / np.sin(np.pi / 2 * 0.96)
     line = PchipInterpolator(*anatomy.LIP_LINE.T)
@@ -138,22 +134,14 @@ def _halton(count: int, base: int) -> Array:
     return value
 
 
-def _inside(points: Array, polygon: Array) -> Array:
-    """Even-odd test of (N,2) points in a polygon (M,2)."""
-    a, b = polygon, np.roll(polygon, -1, axis=0)
-    x, y = points[:, :1], points[:, 1:]
-    crosses = (a[:, 1] > y) != (b[:, 1] > y)
-    slope = (b[:, 0] - a[:, 0]) / np.where(a[:, 1] == b[:, 1], 1e-12, b[:, 1] - a[:, 1])
-    return (crosses & (x < a[:, 0] + slope * (y - a[:, 1]))).sum(1) % 2 == 1
-
-
 def _fill(skin: Skin, fixed: Array, holes: list[Array], scale: float) -> Array:
-    """Quasi-random points (N,2) at about the wanted spacing, outside the holes and away from the fixed points."""
+    """Quasi-random points (N,2) at about the wanted spacing, outside the holes and away from the fixed
+    points."""
     count = 26000
     u, v = _halton(count, 2), _halton(count, 3)
     candidates = np.stack([np.pi * u**1.35, anatomy.NECK_Y + (CROWN_ARC - anatomy.NECK_Y) * v], 1)
     for hole in holes:
-        candidates = candidates[~_inside(candidates, hole)]
+        candidates = candidates[~inside(candidates, hole)]
     points = skin.point(candidates[:, 0], candidates[:, 1])
     wanted = scale * spacing(points)
     tree = cKDTree(skin.point(fixed[:, 0], fixed[:, 1]))
@@ -170,12 +158,13 @@ def _fill(skin: Skin, fixed: Array, holes: list[Array], scale: float) -> Array:
 
 
 def _relax(skin: Skin, places: Array, fixed: int, holes: list[Array], scale: float) -> Array:
-    """Move all but the first `fixed` points (N,2) until edges have the wanted lengths (springs, as in DistMesh)."""
+    """Move all but the first `fixed` points (N,2) until edges have the wanted lengths (springs, as in
+    DistMesh)."""
     places = places.copy()
     for step in range(48):
         points = skin.point(places[:, 0], places[:, 1])
         if step % 6 == 0:
-            triangles = _triangulate(places, holes)
+            triangles = triangulate(places, holes)
             edges = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2))
             a, b = np.unique(edges, axis=0).T
         length = np.linalg.norm(points[a] - points[b], axis=1)
@@ -191,76 +180,11 @@ def _relax(skin: Skin, places: Array, fixed: int, holes: list[Array], scale: flo
         free = places[fixed:]
         for hole in holes:  # nothing may be pushed near the rim, or its edges would be cut
             rim = places[hole]
-            lost = _inside(free, rim + 0.11 * (rim - rim.mean(0)))
+            lost = inside(free, rim + 0.11 * (rim - rim.mean(0)))
             free[lost] = before[lost]
         free[:, 0] = np.clip(free[:, 0], 0.012, np.pi - 0.03)
         free[:, 1] = np.clip(free[:, 1], anatomy.NECK_Y + 3, CROWN_ARC - 4)
     return places
-
-
-def _triangulate(places: Array, holes: list[Array]) -> Array:
-    """Delaunay triangles (F,3) on the capsule, counter-clockwise from outside, without those inside a hole.
-
-    A hole is the set of point indices of its rim; a triangle with three corners on one rim lies inside.
-    """
-    flat = disc(places)
-    triangles = Delaunay(flat).simplices
-    for hole in holes:
-        triangles = triangles[~np.isin(triangles, hole).all(1)]
-    a, b, c = (flat[triangles[:, k]] for k in range(3))
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    # The disc is the surface seen from inside the head, so outward triangles are clockwise in it.
-    triangles = np.where((area < 0)[:, None], triangles, triangles[:, [0, 2, 1]])
-    return triangles[np.abs(area) > 1e-9]
-
-
-def _strips(points: Array, rings: list[Array], closed: bool) -> Array:
-    """Triangles (F,3) between rings of point ids, inner ring first, counter-clockwise; shorter diagonals."""
-    triangles = []
-    for inner, outer in zip(rings[:-1], rings[1:], strict=True):
-        a, b = (np.append(ring, ring[:1]) if closed else ring for ring in (inner, outer))
-        p, q, r, s = a[:-1], b[:-1], b[1:], a[1:]
-        short = np.linalg.norm(points[p] - points[r], axis=1) < np.linalg.norm(points[q] - points[s], axis=1)
-        first = np.where(short[:, None], np.stack([p, q, r], 1), np.stack([p, q, s], 1))
-        second = np.where(short[:, None], np.stack([p, r, s], 1), np.stack([q, r, s], 1))
-        triangles += [first, second]
-    return np.concatenate(triangles)
-
-
-def flip_edges(points: Array, flat: Array, triangles: Array, rounds: int = 12) -> Array:
-    """Triangles (F,3) with the edges flipped whose opposite angles sum to more than 180 degrees in space.
-
-    The planar triangulation knows nothing of steep places such as lids, lips and the wings of the nose. A flip is
-    made only where the two triangles form a convex quadrilateral in the plane, so nothing can fold.
-    """
-    triangles = triangles.copy()
-
-    def area(a: int, b: int, c: int) -> float:
-        u, v = flat[b] - flat[a], flat[c] - flat[a]
-        return float(u[0] * v[1] - u[1] * v[0])
-
-    for _ in range(rounds):
-        # Directed edge -> (triangle, apex); the cosine of the angle at the apex, for all edges at once.
-        start, end = triangles.ravel(), np.roll(triangles, -1, axis=1).ravel()
-        apex = np.roll(triangles, -2, axis=1).ravel()
-        u, v = points[start] - points[apex], points[end] - points[apex]
-        angle = np.arccos(np.clip((u * v).sum(1) / np.sqrt((u * u).sum(1) * (v * v).sum(1)), -1, 1))
-        sides = {edge: k for k, edge in enumerate(zip(start.tolist(), end.tolist(), strict=True))}
-        touched: set[int] = set()
-        for (a, b), here in sides.items():
-            there = sides.get((b, a), -1)
-            if a > b or there < 0 or angle[here] + angle[there] < np.pi + 1e-3:
-                continue
-            first, second, c, d = here // 3, there // 3, int(apex[here]), int(apex[there])
-            if first in touched or second in touched or (c, d) in sides or (d, c) in sides:
-                continue
-            if area(a, d, c) > -1e-7 or area(d, b, c) > -1e-7:
-                continue
-            triangles[first], triangles[second] = (a, d, c), (d, b, c)
-            touched |= {first, second}
-        if not touched:
-            break
-    return triangles
 
 
 def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
@@ -273,7 +197,8 @@ def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
     rim = np.linspace(0, np.pi, 28)[1:-1]
     midline = np.concatenate([
         np.stack([np.zeros_like(above), above], 1), np.stack([np.zeros_like(below), below], 1),
-        np.stack([np.full_like(behind, np.pi), behind], 1), np.stack([rim, np.full_like(rim, anatomy.NECK_Y)], 1),
+        np.stack([np.full_like(behind, np.pi), behind], 1), np.stack([rim, np.full_like(rim,
+        anatomy.NECK_Y)], 1),
     ])  # fmt: skip
     # Eyes and lips are strips between their rings; only what lies outside them is triangulated freely.
     size, half = len(eye_rings[0]), len(lip_rings[0])
@@ -281,7 +206,7 @@ def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
     holes = [np.arange(size), size + np.arange(half)]
     places = np.concatenate([fixed, _fill(skin, fixed, [eye_rings[-1], lip_rings[-1]], scale)])
     places = _relax(skin, places, len(fixed), holes, scale)
-    outside = flip_edges(skin.point(places[:, 0], places[:, 1]), disc(places), _triangulate(places, holes))
+    outside = flip_edges(skin.point(places[:, 0], places[:, 1]), disc(places), triangulate(places, holes))
     on_midline = np.zeros(len(places), bool)
     on_midline[[size, size + half - 1]] = True
     on_midline[size + half : size + half + len(above) + len(below) + len(behind)] = True
@@ -295,8 +220,8 @@ def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
     for ids in lip_ids:
         on_midline[ids[[0, -1]]] = True
     points = skin.point(places[:, 0], places[:, 1])
-    eye_strips = _strips(points, eye_ids, closed=True)
-    lip_strips = _strips(points, lip_ids, closed=False)[:, [0, 2, 1]]
+    eye_strips = strips(points, eye_ids, closed=True)
+    lip_strips = strips(points, lip_ids, closed=False)[:, [0, 2, 1]]
     mesh = _mirror(skin, places, np.concatenate([outside, eye_strips, lip_strips]), on_midline)
     mesh.eye_rings, mesh.eye_loop = eye_ids, eye_ids[0]
     left, corner = lip_ids[0], (half - 1) // 2
