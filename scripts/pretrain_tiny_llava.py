@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ from facegpt.model.tiny import TinySize, build_tiny_llava, save_tiny_llava
 from facegpt.render.renderer import render
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+MEASURED = 128  # held-out faces that are asked questions at the end
 
 
 @dataclass
@@ -57,9 +59,9 @@ class Settings:
     seed: int = 0
     faces: int = 16384
     held_out: int = 512
-    vision_steps: int = 4000
-    vision_batch: int = 48
-    vision_lr: float = 1e-3
+    vision_steps: int = 5000
+    vision_batch: int = 32
+    vision_lr: float = 1.2e-3
     language_steps: int = 6000
     language_batch: int = 24
     language_lr: float = 1.5e-3
@@ -80,7 +82,8 @@ def main(settings: Settings) -> None:
     figures = measure(model, processor, features, facts, settings)
     save_tiny_llava(model, processor, Path(settings.out))
     write_json(
-        {"settings": asdict(settings), "head_id": head.id, **figures}, Path(settings.out) / "pretraining.json"
+        Path(settings.out) / "pretraining.json",
+        {"settings": asdict(settings), "head_id": head.id, "held_out": figures},
     )
     print(json.dumps(figures, indent=2))
 
@@ -155,19 +158,33 @@ def mirror(f: Facts) -> Facts:
 
 
 class Probe(nn.Module):
-    """Queries that read facts from patch features by attention; thrown away after the vision stage."""
+    """Reads facts from patch features, by attention and by place; thrown away after the vision stage."""
 
-    def __init__(self, hidden: int, facts: int, queries: int = 24):
+    def __init__(self, hidden: int, patches: int, facts: int, queries: int = 16):
         super().__init__()
         self.queries = nn.Parameter(torch.randn(queries, hidden) * 0.02)
         self.norm = nn.LayerNorm(hidden)
         self.attention = nn.MultiheadAttention(hidden, 6, batch_first=True)
         self.out = nn.Linear(queries * hidden, facts)
+        self.by_place = nn.Linear(patches * hidden, facts)
 
     def forward(self, features: Tensor) -> Tensor:  # (B, P, H) -> (B, facts)
         features = self.norm(features)
         queries = self.queries.expand(len(features), -1, -1)
-        return self.out(self.attention(queries, features, features, need_weights=False)[0].flatten(1))
+        read = self.attention(queries, features, features, need_weights=False)[0]
+        return self.out(read.flatten(1)) + self.by_place(features.flatten(1))
+
+
+def place_positions(tower: Any) -> None:
+    """Start the position embeddings as sine waves in x and y, so that the places need not be learnt."""
+    embedding = tower.embeddings.position_embedding.weight
+    side, hidden = round((len(embedding) - 1) ** 0.5), embedding.shape[1]
+    frequency = 10000.0 ** -(torch.arange(hidden // 4) / (hidden / 4))
+    angles = torch.arange(side)[:, None] * frequency
+    wave = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, hidden / 2)
+    grid = torch.cat([wave[:, None].expand(-1, side, -1), wave[None].expand(side, -1, -1)], dim=2)
+    with torch.no_grad():
+        embedding[1:] = 0.5 * grid.flatten(0, 1)
 
 
 def patch_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
@@ -188,9 +205,12 @@ def pretrain_vision(
     if path.exists():
         tower.load_state_dict(torch.load(path, weights_only=True))
     else:
-        probe = Probe(tower.config.hidden_size, targets.shape[2])
+        place_positions(tower)
+        probe = Probe(
+            tower.config.hidden_size, images.shape[-1] ** 2 // tower.config.patch_size**2, targets.shape[2]
+        )
         parameters = [*(p for p in tower.parameters() if p.requires_grad), *probe.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=settings.vision_lr, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(parameters, lr=settings.vision_lr, betas=(0.9, 0.98), weight_decay=0.02)
         generator = torch.Generator().manual_seed(settings.seed)
         bar = tqdm(range(settings.vision_steps), desc="vision", mininterval=5)
         for step in bar:
@@ -287,7 +307,8 @@ def measure(
     model.eval()
     scores: dict[str, list[float]] = defaultdict(list)
     cells: list[float] = []
-    for row in tqdm(range(len(facts) - settings.held_out, len(facts)), desc="measure", mininterval=5):
+    first = len(facts) - settings.held_out
+    for row in tqdm(range(first, first + min(settings.held_out, MEASURED)), desc="measure", mininterval=5):
         for question, truth in questions_about(facts[row], rng, 4):
             answer = ask(model, processor, question, features[row : row + 1])
             if question.startswith("Where is") and truth.startswith("At "):
@@ -317,12 +338,10 @@ def ask(
     messages = to_messages([(question, "")], features is not None)[:1]
     ids = encode_prompt(messages, processor.tokenizer, image_tokens)
     start = len(ids)
-    empty = torch.zeros(0, 1, 1)
+    no_image = torch.zeros(0, 1, model.model.vision_tower.config.hidden_size)
     while len(ids) - start < 80:
         tokens = torch.tensor([ids])
-        given = (
-            features if features is not None else empty.expand(0, 1, model.config.vision_config.hidden_size)
-        )
+        given = no_image if features is None else features
         state = language_states(model, tokens, torch.ones_like(tokens), given)[0, -1]
         ids.append(int(model.lm_head(state).argmax()))
         if ids[-1] == processor.tokenizer.eos_token_id:
@@ -343,8 +362,8 @@ def update(
     step: int,
     steps: int,
 ) -> None:
-    """One clipped AdamW step under linear warm-up and cosine decay."""
-    scale = min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    """One clipped AdamW step under linear warm-up and, in the second half, linear decay."""
+    scale = min(1.0, (step + 1) / 200, 2 * (1 - step / steps))
     for group in optimizer.param_groups:
         group["lr"] = lr * max(scale, 0.02)
     optimizer.zero_grad(set_to_none=True)

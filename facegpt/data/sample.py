@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from PIL import Image
@@ -46,7 +46,7 @@ class FaceTarget:
 
 @dataclass
 class FaceTargets:
-    """Stacked face targets of a batch: image (F,3,S,S), landmarks (F,68,2), skin_mask (F,S,S), parameters (F,N)|None."""
+    """Face targets of a batch: image (F,3,S,S), landmarks (F,68,2), skin_mask (F,S,S), parameters (F,N) or None."""
 
     image: Tensor
     landmarks: Tensor
@@ -55,6 +55,12 @@ class FaceTargets:
 
     def __len__(self) -> int:
         return self.image.shape[0]
+
+    def to(self, device: torch.device | str) -> FaceTargets:
+        parameters = None if self.parameters is None else self.parameters.to(device)
+        return FaceTargets(
+            self.image.to(device), self.landmarks.to(device), self.skin_mask.to(device), parameters
+        )
 
 
 @dataclass
@@ -67,7 +73,7 @@ class Message:
 
 @dataclass
 class Sample:
-    """One conversation: as many images as `<image>` and as many faces as `<FACE>` in its messages, in order."""
+    """One conversation: an image for every `<image>`, a face for every `<FACE>` of its messages, in order."""
 
     id: str
     source: str
@@ -93,13 +99,14 @@ class Batch:
     faces: FaceTargets | None
 
     def to(self, device: torch.device | str) -> Batch:
-        move = lambda x: None if x is None else x.to(device)  # noqa: E731
-        faces = self.faces
-        if faces is not None:
-            faces = FaceTargets(
-                *(move(getattr(faces, f)) for f in ("image", "landmarks", "skin_mask", "parameters"))
-            )
-        return Batch(
-            self.ids, self.sources, self.input_ids.to(device), self.attention_mask.to(device),
-            self.label_mask.to(device), move(self.pixel_values), faces,
-        )  # fmt: skip
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            label_mask=self.label_mask.to(device),
+            pixel_values=move(self.pixel_values),
+            faces=None if self.faces is None else self.faces.to(device),
+        )

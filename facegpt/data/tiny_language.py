@@ -203,8 +203,12 @@ def say_light(facts: Facts) -> str:
 
 
 ASPECTS: dict[str, Callable[[Facts], str]] = {
-    "shape": say_shape, "expression": say_expression, "colour": say_colour, "light": say_light, "pose": say_pose,
-}  # fmt: skip
+    "shape": say_shape,
+    "expression": say_expression,
+    "colour": say_colour,
+    "light": say_light,
+    "pose": say_pose,
+}
 
 
 def feeling(facts: Facts) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -14,7 +14,8 @@ class Mesh:
     vertices (B,V,3): metres, world frame (x to the subject's left, y up, z out of the face).
     triangles (F,3) int64, counter-clockwise seen from outside.
     colors (B,V,3): albedo per vertex in [0,1], display-coded RGB (no linearisation, as in DECA).
-    texture (B,H,W,3): albedo image, row 0 at v = 1; with uv (T,2) in [0,1] (v up) and uv_triangles (F,3) int64.
+    texture (B,H,W,3): albedo image, row 0 at v = 1; with uv (T,2) in [0,1], v up, and uv_triangles (F,3)
+        int64.
     """
 
     vertices: Tensor
@@ -29,7 +30,9 @@ class Mesh:
 
     def __getitem__(self, index: slice | Tensor) -> Mesh:
         """Some faces of the batch (a slice or an index tensor, so the batch dimension stays)."""
-        pick = lambda x: None if x is None else x[index]  # noqa: E731
-        return Mesh(
-            self.vertices[index], self.triangles, pick(self.colors), pick(self.texture), self.uv, self.uv_triangles
+        return replace(
+            self,
+            vertices=self.vertices[index],
+            colors=None if self.colors is None else self.colors[index],
+            texture=None if self.texture is None else self.texture[index],
         )

@@ -5,7 +5,7 @@ Shape legend: B faces, S shape, E expression, A albedo coefficients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -82,7 +82,9 @@ class FaceParameters:
         dtype: torch.dtype = torch.float32,
     ) -> FaceParameters:
         """The mean face in frontal pose under white ambient light of strength 1."""
-        groups = {name: torch.zeros(batch, size, device=device, dtype=dtype) for name, size in layout.sizes.items()}
+        groups = {
+            name: torch.zeros(batch, size, device=device, dtype=dtype) for name, size in layout.sizes.items()
+        }
         groups["lighting"][:, :3] = UNIT_AMBIENT
         groups["camera"][:] = torch.tensor(camera, device=device, dtype=dtype)
         return FaceParameters(**groups)
@@ -94,8 +96,12 @@ class FaceParameters:
         Raises ValueError when the last dimension is not `layout.total`.
         """
         if vector.ndim != 2 or vector.shape[1] != layout.total:
-            raise ValueError(f"a parameter vector of shape (B, {layout.total}) is needed, got {tuple(vector.shape)}")
-        return FaceParameters(**dict(zip(layout.sizes, vector.split(list(layout.sizes.values()), dim=1), strict=True)))
+            raise ValueError(
+                f"a parameter vector of shape (B, {layout.total}) is needed, got {tuple(vector.shape)}"
+            )
+        return FaceParameters(
+            **dict(zip(layout.sizes, vector.split(list(layout.sizes.values()), dim=1), strict=True))
+        )
 
     def to_vector(self) -> Tensor:
         """All groups as one (B, layout.total) tensor in the order of `ParameterLayout.sizes`."""
@@ -117,7 +123,7 @@ class FaceParameters:
         layout = parts[0].layout
         return FaceParameters.from_vector(torch.cat([part.to_vector() for part in parts]), layout)
 
-    def replace(self, **groups: Tensor | None) -> FaceParameters:
+    def replace(self, **groups: Tensor) -> FaceParameters:
         """A copy with some groups exchanged."""
         return replace(self, **groups)
 
@@ -137,6 +143,5 @@ class FaceParameters:
             index = slice(index, index + 1) if index != -1 else slice(index, None)
         return self._map(lambda group: group[index])
 
-    def _map(self, function: Any) -> FaceParameters:
-        groups = {f.name: getattr(self, f.name) for f in fields(self)}
-        return FaceParameters(**{k: None if v is None else function(v) for k, v in groups.items()})
+    def _map(self, function: Callable[[Tensor], Tensor]) -> FaceParameters:
+        return FaceParameters(**{name: function(getattr(self, name)) for name in self.layout.sizes})
