@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from facegpt.head.parameters import FaceParameters
@@ -33,12 +34,14 @@ _CAMERA_UNITS = ("image half-widths per metre", "metres", "metres")
 def named_coefficients(parameters: FaceParameters, head: HeadModel) -> list[dict[str, Any]]:
     """One row {"index", "group", "name", "unit", "value"} per number of one face, in vector order.
 
-    Raises ValueError when `parameters` holds more than one face or does not have the head's layout.
+    Neck and eyes are named where the parameters have them. Raises ValueError when `parameters` holds more
+    than one face or is not of the head's sizes.
     """
     if len(parameters) != 1:
         raise ValueError(f"coefficients are named for one face at a time, got {len(parameters)}")
-    if parameters.layout != head.layout:
-        raise ValueError(f"the parameters have layout {parameters.layout}, the head has {head.layout}")
+    layout = parameters.layout
+    if replace(layout, neck=False, eyes=False) != replace(head.layout, neck=False, eyes=False):
+        raise ValueError(f"the parameters have layout {layout}, the head has {head.layout}")
     head_names = {
         "shape": head.shape_names,
         "expression": head.expression_names,
@@ -46,7 +49,7 @@ def named_coefficients(parameters: FaceParameters, head: HeadModel) -> list[dict
     }
     vector = parameters.to_vector()[0].tolist()
     rows: list[dict[str, Any]] = []
-    for group, size in head.layout.sizes.items():
+    for group, size in layout.sizes.items():
         names = _FIXED_NAMES.get(group) or _numbered(group, head_names[group], size)
         units = _CAMERA_UNITS if group == "camera" else (_UNITS[group],) * size
         for name, unit in zip(names, units, strict=True):

@@ -24,12 +24,9 @@ from facegpt.render.camera import project
 from facegpt.render.lighting import sh_basis
 from facegpt.render.renderer import Rendering, render
 
-CAMERA_UNITS = (
-    100.0,
-    1.0,
-    1.0,
-)  # the scale (about 9 per metre) takes larger steps than the translations in metres
-JAW_LIMITS = ((-0.05, 0.6), (-0.15, 0.15), (-0.1, 0.1))  # radians: about the range of a living jaw
+CAMERA_UNITS = (100.0, 1.0, 1.0)  # about 9 per metre and two small lengths in metres: steps of their own
+JAW_LIMITS = ((-0.05, 0.6), (-0.1, 0.1), (-0.1, 0.1))  # radians: the range of a living jaw
+JAW_SIDEWAYS = 0.03  # standard deviation in radians: a jaw mostly opens, crooked mouths are expressions
 
 Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of this stage
 
@@ -86,9 +83,13 @@ def fit_face(
         error = (points - target.landmarks)[:, valid] * (REFERENCE_SIZE / size)
         return settings.landmark_weight * error.square().mean(dim=(1, 2))
 
+    def jaw_term(current: FaceParameters) -> Tensor:
+        # In the scale of `regularization`, which leaves the pose free.
+        return (current.pose[:, 4:] / JAW_SIDEWAYS).square().sum(dim=1) / 224
+
     def landmark_objective(current: FaceParameters) -> Tensor:
         points = project(head(current).landmarks, current.camera, size, size)[..., :2]
-        return landmark_term(points) + weights.regularization * regularization(current)
+        return landmark_term(points) + weights.regularization * (regularization(current) + jaw_term(current))
 
     groups = ["pose", "camera", "shape", "expression"]
     limits = _limits(head)
@@ -101,7 +102,8 @@ def fit_face(
 
     def full_objective(current: FaceParameters) -> Tensor:
         rendering = render(head, current, size)
-        return objective(rendering, current, targets)[0] + landmark_term(rendering.landmarks)
+        face = objective(rendering, current, targets)[0]
+        return face + landmark_term(rendering.landmarks) + weights.regularization * jaw_term(current)
 
     groups += ["albedo", "lighting"]
     return _descend(
@@ -113,7 +115,8 @@ def place_head(head: HeadModel, landmarks: Tensor, size: int, valid: Tensor | No
     """The mean face with the camera and head rotation that fit `landmarks` (68,2) best, in closed form.
 
     Scaled orthographic pose from points (POS, DeMenthon and Davis 1995): the least-squares affine map from 3D
-    to 2D is brought to the nearest scaled rotation. Repeated, because the contour landmarks follow the pose.
+    to 2D is brought to the nearest scaled rotation. Repeated until it stays, because the contour landmarks
+    follow the pose.
 
     Raises ValueError when fewer than 6 landmarks are valid or they lie on a line.
     """
@@ -122,7 +125,8 @@ def place_head(head: HeadModel, landmarks: Tensor, size: int, valid: Tensor | No
         raise ValueError(f"at least 6 valid landmarks are needed to place a head, got {int(valid.sum())}")
     target = _to_ndc(landmarks, size)[valid].double()  # (L, 2), y up
     parameters = head.mean_parameters()
-    for _ in range(3):
+    for _ in range(20):
+        before = parameters
         output = head(parameters)
         root = output.joints[0, 0].double()
         rotation = rotation_matrices(parameters.pose[:, :3].double())[0]
@@ -135,6 +139,8 @@ def place_head(head: HeadModel, landmarks: Tensor, size: int, valid: Tensor | No
         pose[0, :3] = axis_angle(rotation).to(pose)
         camera = torch.stack([scale, shift[0], shift[1]])[None].to(parameters.camera)
         parameters = parameters.replace(pose=pose, camera=camera)
+        if torch.allclose(parameters.pose, before.pose, atol=1e-5):
+            break
     return parameters
 
 

@@ -100,8 +100,7 @@ class Writer:
         for face, probability in zip(turn.faces, turn.probabilities, strict=True):
             name = f"face_{self.faces}"
             face = face.to("cpu")
-            with atomic_path(self.folder / f"{name}.glb") as path:
-                export_mesh(self.head.mesh(face), path)
+            export_mesh(self.head.mesh(face), self.folder / f"{name}.glb")
             with atomic_path(self.folder / f"{name}.png") as path:
                 head_picture(self.head, face, PICTURE_SIZE).save(path)
             coefficients = named_coefficients(face, self.head)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from facegpt.mesh_io import export_mesh
 from facegpt.metrics.image import landmark_error, photometric_error
 from facegpt.perception.align import crop_face
 from facegpt.perception.landmark_files import read_image, read_landmarks
-from facegpt.perception.recognizer import load_recognizer
+from facegpt.perception.recognizer import Recognizer, load_recognizer
 from facegpt.render.camera import project
 from facegpt.render.renderer import render
 from facegpt.visualize import contact_sheet, draw_landmarks, head_picture, overlay, to_pil
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         head = HeadModel.builtin() if options.head == "builtin" else HeadModel.load(options.head)
         photograph = read_photograph(options.image, options.landmarks, head, options.size)
-        objective = FaceObjective(FIT_WEIGHTS, load_recognizer(options.recognizer), head.layout)
+        objective = FaceObjective(*weights_and_recognizer(options.recognizer), head.layout)
         with tqdm(total=1, unit="step", leave=False) as bar:
 
             def show(stage: str, done: int, steps: int) -> None:
@@ -87,10 +87,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--head", default="builtin", help='"builtin" or a head file (FLAME .pkl, .npz, .safetensors)'
     )
     parser.add_argument(
-        "--recognizer", default="tiny", help='"tiny" or an ArcFace file, for the perceptual loss'
+        "--recognizer", default="tiny", help='"tiny", an ArcFace file, or "none": no perceptual loss'
     )
     parser.add_argument("--size", default=224, type=int, help="side of the crop in pixels")
     return parser.parse_args(arguments)
+
+
+def weights_and_recognizer(name: str) -> tuple[ObjectiveWeights, Recognizer | None]:
+    if name == "none":
+        return replace(FIT_WEIGHTS, perceptual=0.0), None
+    return FIT_WEIGHTS, load_recognizer(name)
 
 
 def read_photograph(image: Path, landmarks: Path, head: HeadModel, size: int) -> Photograph:
@@ -168,8 +174,7 @@ def write_results(
         ["photograph, landmarks", "overlay", "rendering", "mesh"],
     )
     options.out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(options.out / "face.glb") as path:
-        export_mesh(head.mesh(fitted), path)
+    export_mesh(head.mesh(fitted), options.out / "face.glb")
     with atomic_path(options.out / "overlay.png") as path:
         sheet.save(path)
     write_json(
