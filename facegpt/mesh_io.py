@@ -83,17 +83,16 @@ def _detached(mesh: Mesh) -> Mesh:
 def _split_seams(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One UV per vertex: which vertex each new vertex copies (N,), UVs (N,2), triangles (F,3).
 
-    The first V new vertices are the old ones, with the UV that they meet first.
+    The first V new vertices are the old ones, each with one of its UVs.
     """
     assert mesh.uv is not None and mesh.uv_triangles is not None
     triangles, uv_triangles = mesh.triangles.numpy(), mesh.uv_triangles.numpy()
     count = mesh.vertices.shape[1]
     pairs = np.stack([triangles.ravel(), uv_triangles.ravel()], axis=1)
-    unique, first, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-    order = np.lexsort((first, unique[:, 0]))  # by vertex, then by appearance
-    leads = np.ones(len(order), bool)
-    leads[1:] = unique[order[1:], 0] != unique[order[:-1], 0]
-    lead, extra = order[leads], order[~leads]
+    unique, inverse = np.unique(pairs, axis=0, return_inverse=True)  # sorted by vertex
+    leads = np.ones(len(unique), bool)
+    leads[1:] = unique[1:, 0] != unique[:-1, 0]
+    lead, extra = np.flatnonzero(leads), np.flatnonzero(~leads)
     number = np.empty(len(unique), np.int64)
     number[lead] = unique[lead, 0]
     number[extra] = count + np.arange(len(extra))
