@@ -120,7 +120,7 @@ class ChatSession:
         Raises SampleError for a text that is empty or spells `<image>` or `<FACE>`, and for a conversation
         that has outgrown the model's context; ImageError for an unreadable image.
         """
-        _check_text(text)
+        check_text(text)
         shown = list(self.images)
         if image is not None:
             shown.append(image.convert("RGB") if isinstance(image, Image.Image) else read_image(image))
@@ -145,7 +145,8 @@ class ChatSession:
         self.messages, self.images = [], []
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raise SampleError for a message that is empty or spells `<image>` or `<FACE>`."""
     if not text.strip():
         raise SampleError("the message is empty; write a question or a description")
     for token, advice in (

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from facegpt.chat import ChatSession, Turn, newest_checkpoint
+from facegpt.chat import ChatSession, Turn, check_text, newest_checkpoint
 from facegpt.coefficients import named_coefficients
-from facegpt.errors import FaceGPTError, LandmarkError
+from facegpt.errors import ConfigError, FaceGPTError, LandmarkError
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.mesh_io import export_mesh
@@ -35,8 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         # Everything that is cheap to check comes before the model is loaded.
+        check(options)
         checkpoint = newest_checkpoint(options.checkpoint)
-        image = None if options.image is None else read_picture(options.image, options.landmarks)
+        image = read_picture(options.image, options.landmarks)
         head = HeadModel.builtin() if options.head == "builtin" else HeadModel.load(options.head)
         device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model, _ = load_facegpt(checkpoint, head.id, device, backbone=options.backbone)
@@ -72,7 +73,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def read_picture(path: Path, landmarks: Path | None) -> Image.Image:
+def check(options: argparse.Namespace) -> None:
+    """Raise ConfigError or SampleError for values that could not be used later."""
+    if options.max_new_tokens < 1:
+        raise ConfigError(f"--max-new-tokens is {options.max_new_tokens}, at least 1 is needed")
+    if not 0 <= options.temperature < float("inf"):
+        raise ConfigError(f"--temperature is {options.temperature}, 0 or more is needed")
+    if options.landmarks is not None and options.image is None:
+        raise ConfigError(f"{options.landmarks} is given without the --image that it belongs to")
+    if options.prompt is not None:
+        check_text(options.prompt)
+
+
+def read_picture(path: Path | None, landmarks: Path | None) -> Image.Image | None:
+    """The picture, cropped where landmarks are given; None without a path."""
+    if path is None:
+        return None
     image = read_image(path)
     if landmarks is None:
         return image
