@@ -32,7 +32,8 @@ def _numba_works() -> bool:
     """Whether numba can be imported (it refuses numpy versions it does not know) and can cache its code."""
     try:
         import facegpt.render.interpolate_numba
-        import facegpt.render.rasterize_numba  # noqa: F401
+        import facegpt.render.rasterize_numba
+        import facegpt.render.shade_numba  # noqa: F401
     except (ImportError, RuntimeError):
         return False
     return True

@@ -19,10 +19,11 @@ def project(points: Tensor, camera: Tensor, height: int, width: int) -> Tensor:
     the image's centre, so that circles stay circles.
     """
     half = min(height, width) / 2
-    scale = camera[:, None, :1]
-    shifted = (points[..., :2] + camera[:, None, 1:]) * scale * points.new_tensor([half, -half])
-    pixels = shifted + points.new_tensor([width / 2, height / 2])
-    return torch.cat([pixels, -scale * points[..., 2:]], dim=-1)
+    x, y, z = points.permute(2, 0, 1).contiguous()  # apart, because rows of three are slow on a CPU
+    scale, right, up = camera.t()[:, :, None]
+    column = width / 2 + half * (scale * (x + right))
+    row = height / 2 - half * (scale * (y + up))
+    return torch.stack([column, row, -scale * z]).permute(1, 2, 0)
 
 
 def unproject(pixels: Tensor, camera: Tensor, height: int, width: int) -> Tensor:

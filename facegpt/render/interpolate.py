@@ -9,6 +9,7 @@ same formulas as compiled loops are in `interpolate_numba`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,6 +39,15 @@ class Pixels:
     centers: Tensor
     shape: tuple[int, int, int]
 
+    @cached_property
+    def slots(self) -> tuple[Tensor, int]:
+        """Positions (P,) of the pixels in a flat (B,N) block, one row per face, and its N (at least 1)."""
+        counts = torch.bincount(self.face, minlength=self.shape[0])
+        longest = max(int(counts.max()), 1)
+        offset = torch.arange(len(counts), device=counts.device) * longest - (counts.cumsum(0) - counts)
+        order = torch.arange(len(self.face), device=counts.device)
+        return order + offset.index_select(0, self.face), longest
+
 
 def covered_pixels(triangle_ids: Tensor, triangles: Tensor, vertex_count: int, dtype: torch.dtype) -> Pixels:
     """List the covered pixels of (B,H,W) triangle ids (-1 is background).
@@ -45,12 +55,9 @@ def covered_pixels(triangle_ids: Tensor, triangles: Tensor, vertex_count: int, d
     vertex_count is V of the meshes, dtype that of the pixel centres.
     """
     batch, height, width = triangle_ids.shape
-    flat = triangle_ids.flatten()
-    index = (flat >= 0).nonzero().flatten()
-    triangle = flat.index_select(0, index)
-    line = index // width
-    face = line // height
-    column, row = index - line * width, line - face * height
+    face, row, column = (triangle_ids >= 0).nonzero().t().contiguous()
+    index = (face * height + row) * width + column
+    triangle = triangle_ids.flatten().index_select(0, index)
     centers = torch.stack([column, row]).to(dtype) + 0.5
     rows = triangles.t().contiguous().index_select(1, triangle) + face * vertex_count
     return Pixels(index, face, triangle, rows, centers, (batch, height, width))
@@ -87,6 +94,22 @@ def to_image(values: Tensor, pixels: Pixels) -> Tensor:
     batch, height, width = pixels.shape
     flat = values.new_zeros(len(values), batch * height * width)
     return flat.index_copy(1, pixels.index, values).reshape(-1, batch, height, width).transpose(0, 1)
+
+
+def pack(values: Tensor, pixels: Pixels) -> Tensor:
+    """A list (C,P) as a block (B,N,C), one row per face, so that faces can be processed as a batch.
+
+    The block is zero where a face has fewer pixels than N.
+    """
+    slots, longest = pixels.slots
+    batch = pixels.shape[0]
+    block = values.new_zeros(len(values), batch * longest).index_copy(1, slots, values)
+    return block.reshape(-1, batch, longest).permute(1, 2, 0)
+
+
+def unpack(block: Tensor, pixels: Pixels) -> Tensor:
+    """The list (C,P) of a block (B,N,C) that `pack` laid out."""
+    return block.permute(2, 0, 1).flatten(1).index_select(1, pixels.slots[0])
 
 
 class _BarycentricWeights(torch.autograd.Function):

@@ -24,7 +24,7 @@ class BarycentricWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, rows: Tensor, centers: Tensor) -> Tensor:
         weights, area = points.new_empty(rows.shape), points.new_empty(rows.shape[1])
-        _weights(_array(points), _array(rows), _array(centers), _array(weights), _array(area))
+        _weights(as_array(points), as_array(rows), as_array(centers), as_array(weights), as_array(area))
         ctx.save_for_backward(points, rows, weights, area)
         return weights
 
@@ -33,7 +33,7 @@ class BarycentricWeights(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         points, rows, weights, area = ctx.saved_tensors
         total = torch.zeros_like(points, memory_format=torch.contiguous_format)
-        _weights_backward(*map(_array, (points, rows, weights, area, grad, total)))
+        _weights_backward(*map(as_array, (points, rows, weights, area, grad, total)))
         return total, None, None
 
 
@@ -43,7 +43,7 @@ class Interpolate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
         values = table.new_empty(len(table), rows.shape[1])
-        _interpolate(_array(table), _array(rows), _array(weights), _array(values))
+        _interpolate(as_array(table), as_array(rows), as_array(weights), as_array(values))
         ctx.save_for_backward(table, rows, weights)
         return values
 
@@ -54,10 +54,10 @@ class Interpolate(torch.autograd.Function):
         of_table = of_weights = None
         if ctx.needs_input_grad[0]:
             of_table = torch.zeros_like(table, memory_format=torch.contiguous_format)
-            _scatter(_array(rows), _array(weights), _array(grad), _array(of_table))
+            _scatter(as_array(rows), as_array(weights), as_array(grad), as_array(of_table))
         if ctx.needs_input_grad[2]:
             of_weights = torch.zeros_like(weights)
-            _weigh(_array(table), _array(rows), _array(grad), _array(of_weights))
+            _weigh(as_array(table), as_array(rows), as_array(grad), as_array(of_weights))
         return of_table, None, of_weights
 
 
@@ -68,7 +68,7 @@ class VertexNormals(torch.autograd.Function):
     def forward(ctx: Any, vertices: Tensor, triangles: Tensor) -> Tensor:
         normals = torch.zeros_like(vertices, memory_format=torch.contiguous_format)
         length = vertices.new_empty(vertices.shape[:2])
-        _normals(_array(vertices), _array(triangles), _array(normals), _array(length))
+        _normals(as_array(vertices), as_array(triangles), as_array(normals), as_array(length))
         ctx.save_for_backward(vertices, triangles, normals, length)
         return normals
 
@@ -77,12 +77,12 @@ class VertexNormals(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         vertices, triangles, normals, length = ctx.saved_tensors
         total = torch.zeros_like(vertices, memory_format=torch.contiguous_format)
-        _normals_backward(*map(_array, (vertices, triangles, normals, length, grad, total)))
+        _normals_backward(*map(as_array, (vertices, triangles, normals, length, grad, total)))
         return total, None
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    # Contiguous, so that numba compiles each loop once per number type and not once per memory layout.
+def as_array(tensor: Tensor) -> np.ndarray:
+    """A contiguous numpy view: numba would compile a loop again for every other memory layout."""
     array: np.ndarray = tensor.detach().contiguous().numpy()
     return array
 

@@ -13,6 +13,9 @@ import math
 import torch
 from torch import Tensor
 
+from facegpt.render.backends import resolve
+from facegpt.render.interpolate import Pixels, pack, unpack
+
 BAND_CONSTANTS = (
     1 / math.sqrt(4 * math.pi),
     *[2 * math.pi / 3 * math.sqrt(3 / (4 * math.pi))] * 3,
@@ -38,6 +41,16 @@ def shade(normals: Tensor, lighting: Tensor) -> Tensor:
     light = (lighting.reshape(-1, 9, 3) * constants).transpose(1, 2)  # (B, 3, 9)
     bands = torch.stack(_bands(normals.flatten(1, -2)), dim=1)  # (B, 9, N): channel-first is the fast way
     return torch.bmm(light, bands).transpose(1, 2).reshape(normals.shape)
+
+
+def shade_at(normals: Tensor, lighting: Tensor, pixels: Pixels, backend: str = "auto") -> Tensor:
+    """`shade` for a list of pixels: unit normals (3,P) under their face's lighting (B,27) -> (3,P)."""
+    if resolve(backend, normals.device) == "numba":
+        from facegpt.render.shade_numba import Shade
+
+        shading: Tensor = Shade.apply(normals, lighting, pixels.face)
+        return shading
+    return unpack(shade(pack(normals, pixels), lighting), pixels)
 
 
 def _bands(normals: Tensor) -> list[Tensor]:

@@ -12,16 +12,15 @@ from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.camera import project
 from facegpt.render.interpolate import (
-    Pixels,
     barycentric_weights,
     covered_pixels,
     interpolate,
     to_image,
     vertex_table,
 )
-from facegpt.render.lighting import shade
+from facegpt.render.lighting import shade_at
 from facegpt.render.rasterize import Fragments, fragments, triangle_ids
-from facegpt.render.surface import sample_texture, unit, vertex_normals
+from facegpt.render.surface import texture_at, unit, vertex_normals
 
 
 @dataclass
@@ -102,19 +101,18 @@ def render_mesh(
     values = interpolate(table[2:], pixels.rows, weights, backend)
     depth, normals = values[:1], unit(values[1:4])
 
-    pack = _Pack(pixels)
-    shading = pack.unpack(shade(pack(normals), lighting))
+    shading = shade_at(normals, lighting, pixels, backend)
     if mesh.texture is not None and mesh.uv is not None and mesh.uv_triangles is not None:
         uv_rows = mesh.uv_triangles.t().contiguous().index_select(1, pixels.triangle)
         uv = interpolate(mesh.uv.t().to(vertices.dtype), uv_rows, weights, backend)
-        albedo = pack.unpack(sample_texture(mesh.texture, pack(uv)))
+        albedo = texture_at(mesh.texture, uv, pixels, backend)
     elif mesh.colors is not None:
         albedo = values[4:]
     else:
         raise ValueError("a mesh needs colors, or texture with uv and uv_triangles, to be rendered")
 
     mask = (ids >= 0).to(vertices.dtype)
-    skin = mask if skin_triangles is None else mask * skin_triangles[ids.clamp(min=0)]
+    skin = mask if skin_triangles is None else mask * skin_triangles.take(ids.clamp(min=0))
     image = to_image(albedo * shading, pixels)
     if background is not None:
         behind = background.to(image)
@@ -130,25 +128,3 @@ def render_mesh(
         landmarks=project(points, camera, height, width)[..., :2],
         fragments=seen,
     )
-
-
-class _Pack:
-    """Turns a list of pixels into a block with one row per face, so that faces are processed as a batch."""
-
-    def __init__(self, pixels: Pixels) -> None:
-        self.batch = pixels.shape[0]
-        counts = torch.bincount(pixels.face, minlength=self.batch)
-        self.longest = max(int(counts.max()), 1)
-        offset = torch.arange(self.batch, device=counts.device) * self.longest - (counts.cumsum(0) - counts)
-        order = torch.arange(len(pixels.face), device=counts.device)
-        self.slots = order + offset.index_select(0, pixels.face)
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """A list (C,P) as a block (B,N,C), zero where a face has fewer pixels than N."""
-        block = values.new_zeros(len(values), self.batch * self.longest)
-        block = block.index_copy(1, self.slots, values)
-        return block.reshape(-1, self.batch, self.longest).permute(1, 2, 0)
-
-    def unpack(self, block: Tensor) -> Tensor:
-        """A block (B,N,C) as a list (C,P)."""
-        return block.permute(2, 0, 1).flatten(1).index_select(1, self.slots)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from facegpt.render.backends import resolve
+from facegpt.render.interpolate import Pixels, pack, unpack
 
 
 def vertex_normals(vertices: Tensor, triangles: Tensor, backend: str = "auto") -> Tensor:
@@ -46,3 +47,13 @@ def sample_texture(texture: Tensor, uv: Tensor) -> Tensor:
         texture.permute(0, 3, 1, 2), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
     return sampled.squeeze(2).transpose(1, 2)
+
+
+def texture_at(texture: Tensor, uv: Tensor, pixels: Pixels, backend: str = "auto") -> Tensor:
+    """`sample_texture` for a list of pixels: each face's texture (B,H,W,C) at uv (2,P) -> (C,P)."""
+    if resolve(backend, uv.device) == "numba":
+        from facegpt.render.shade_numba import SampleTexture
+
+        texels: Tensor = SampleTexture.apply(texture, uv, pixels.face)
+        return texels
+    return unpack(sample_texture(texture, pack(uv, pixels)), pixels)

@@ -1,0 +1,153 @@
+"""Texture look-up and SH shading of pixel lists as loops compiled by numba, for the CPU (optional).
+
+Same formulas as `surface.sample_texture` and `lighting.shade`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from facegpt.render.interpolate_numba import as_array
+from facegpt.render.lighting import BAND_CONSTANTS
+
+_BANDS = np.array(BAND_CONSTANTS)
+
+
+class SampleTexture(torch.autograd.Function):
+    """texture (B,H,W,C), uv (2,P), face (P,) -> texels (C,P)."""
+
+    @staticmethod
+    def forward(ctx: Any, texture: Tensor, uv: Tensor, face: Tensor) -> Tensor:
+        texels = texture.new_empty(texture.shape[3], uv.shape[1])
+        _sample(*map(as_array, (texture, uv, face, texels)))
+        ctx.save_for_backward(texture, uv, face)
+        return texels
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        texture, uv, face = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[0]
+        total = torch.zeros_like(texture, memory_format=torch.contiguous_format) if wanted else texture
+        of_uv = torch.zeros_like(uv, memory_format=torch.contiguous_format)
+        arrays = [as_array(tensor) for tensor in (texture, uv, face, grad, total, of_uv)]
+        _sample_backward(wanted, *arrays)
+        return total if wanted else None, of_uv, None
+
+
+class Shade(torch.autograd.Function):
+    """normals (3,P), lighting (B,27), face (P,) -> shading (3,P)."""
+
+    @staticmethod
+    def forward(ctx: Any, normals: Tensor, lighting: Tensor, face: Tensor) -> Tensor:
+        shading = torch.empty_like(normals, memory_format=torch.contiguous_format)
+        bands = lighting.reshape(-1, 9, 3)
+        arrays = [as_array(tensor) for tensor in (normals, bands, face, shading)]
+        _shade(_BANDS.astype(arrays[0].dtype), *arrays)
+        ctx.save_for_backward(normals, bands, face)
+        return shading
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        normals, bands, face = ctx.saved_tensors
+        of_normals = torch.empty_like(normals, memory_format=torch.contiguous_format)
+        of_bands = torch.zeros(bands.shape, dtype=torch.float64)  # sums of thousands of pixels
+        arrays = [as_array(tensor) for tensor in (normals, bands, face, grad, of_normals, of_bands)]
+        _shade_backward(_BANDS.astype(arrays[0].dtype), *arrays)
+        return of_normals, of_bands.to(bands.dtype).flatten(1), None
+
+
+# From here on numba infers the types.
+
+
+@njit(cache=True, nogil=True)
+def _texel(coordinate, count):
+    """Among `count` texel centres: lower and upper neighbour, share of the upper one, whether inside."""
+    position = coordinate * count - 0.5
+    clamped = min(max(position, 0.0), count - 1.0)
+    low = int(clamped)
+    return low, min(low + 1, count - 1), clamped - low, position == clamped
+
+
+@njit(cache=True, nogil=True)
+def _sample(texture, uv, face, texels):
+    _, height, width, channels = texture.shape
+    for p in range(uv.shape[1]):
+        left, right, fx, _ = _texel(uv[0, p], width)
+        top, bottom, fy, _ = _texel(1 - uv[1, p], height)
+        image = texture[face[p]]
+        for c in range(channels):
+            upper = image[top, left, c] * (1 - fx) + image[top, right, c] * fx
+            lower = image[bottom, left, c] * (1 - fx) + image[bottom, right, c] * fx
+            texels[c, p] = upper * (1 - fy) + lower * fy
+
+
+@njit(cache=True, nogil=True)
+def _sample_backward(wanted, texture, uv, face, grad, total, of_uv):
+    _, height, width, channels = texture.shape
+    for p in range(uv.shape[1]):
+        left, right, fx, inside_x = _texel(uv[0, p], width)
+        top, bottom, fy, inside_y = _texel(1 - uv[1, p], height)
+        image, out = texture[face[p]], total[face[p]]
+        du, dv = 0.0, 0.0
+        for c in range(channels):
+            g = grad[c, p]
+            a, b = image[top, left, c], image[top, right, c]
+            d, e = image[bottom, left, c], image[bottom, right, c]
+            du += g * ((b - a) * (1 - fy) + (e - d) * fy)
+            dv -= g * ((d - a) * (1 - fx) + (e - b) * fx)
+            if wanted:
+                out[top, left, c] += g * (1 - fx) * (1 - fy)
+                out[top, right, c] += g * fx * (1 - fy)
+                out[bottom, left, c] += g * (1 - fx) * fy
+                out[bottom, right, c] += g * fx * fy
+        if inside_x:
+            of_uv[0, p] = du * width
+        if inside_y:
+            of_uv[1, p] = dv * height
+
+
+@njit(cache=True, nogil=True)
+def _shade(k, normals, bands, face, shading):
+    for p in range(normals.shape[1]):
+        x, y, z = normals[0, p], normals[1, p], normals[2, p]
+        light = bands[face[p]]
+        b1, b2, b3 = k[1] * x, k[2] * y, k[3] * z
+        b4, b5, b6 = k[4] * x * y, k[5] * x * z, k[6] * y * z
+        b7, b8 = k[7] * (x * x - y * y), k[8] * (3 * z * z - 1)
+        for c in range(3):
+            value = k[0] * light[0, c] + b1 * light[1, c] + b2 * light[2, c] + b3 * light[3, c]
+            value += b4 * light[4, c] + b5 * light[5, c] + b6 * light[6, c]
+            shading[c, p] = value + b7 * light[7, c] + b8 * light[8, c]
+
+
+@njit(cache=True, nogil=True)
+def _shade_backward(k, normals, bands, face, grad, of_normals, of_bands):
+    for p in range(normals.shape[1]):
+        x, y, z = normals[0, p], normals[1, p], normals[2, p]
+        light, out = bands[face[p]], of_bands[face[p]]
+        dx, dy, dz = 0.0, 0.0, 0.0
+        for c in range(3):
+            g = grad[c, p]
+            out[0, c] += g * k[0]
+            out[1, c] += g * k[1] * x
+            out[2, c] += g * k[2] * y
+            out[3, c] += g * k[3] * z
+            out[4, c] += g * k[4] * x * y
+            out[5, c] += g * k[5] * x * z
+            out[6, c] += g * k[6] * y * z
+            out[7, c] += g * k[7] * (x * x - y * y)
+            out[8, c] += g * k[8] * (3 * z * z - 1)
+            m4, m5, m6 = k[4] * light[4, c], k[5] * light[5, c], k[6] * light[6, c]
+            m7, m8 = k[7] * light[7, c], k[8] * light[8, c]
+            dx += g * (k[1] * light[1, c] + m4 * y + m5 * z + 2 * m7 * x)
+            dy += g * (k[2] * light[2, c] + m4 * x + m6 * z - 2 * m7 * y)
+            dz += g * (k[3] * light[3, c] + m5 * x + m6 * y + 6 * m8 * z)
+        of_normals[0, p], of_normals[1, p], of_normals[2, p] = dx, dy, dz
