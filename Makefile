@@ -38,10 +38,10 @@ demo: install  ## the main job end to end into outputs/demo (about 10 minutes; F
 	python data_gen/synthesize.py --config configs/tiny/data.yaml out=$(DEMO)/data $(FACES)
 	python data_gen/describe.py --data $(DEMO)/data/train --backbone tiny $(TALK)
 	python data_gen/describe.py --data $(DEMO)/data/test --backbone tiny questions=0
-	deepspeed --num_accelerators 2 train/train.py --config configs/tiny/train.yaml run=$(DEMO)/train overwrite=true $(STEPS)
-	python eval/reconstruct.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/reconstruct.json training_data=$(DEMO)/data/train instruct=$(DEMO)/data/instruct.json $(RECONSTRUCT)
+	deepspeed --num_accelerators 2 train/train.py --config configs/tiny/train.yaml run=$(DEMO)/train data.folder=$(DEMO)/data overwrite=true $(STEPS)
+	python eval/reconstruct.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/reconstruct.json training_data=$(DEMO)/data/train instruct=$(DEMO)/data/instruct_test.json $(RECONSTRUCT)
 	python eval/text_to_face.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/text_to_face.json $(MATCH)
-	python eval/report.py --demo $(DEMO) --out $(DEMO)/report.html
+	python eval/report.py --run $(DEMO)/train --out $(DEMO)/report.html reconstruct=$(DEMO)/reconstruct.json text_to_face=$(DEMO)/text_to_face.json
 	python scripts/chat.py --checkpoint $(DEMO)/train --out $(DEMO)/chat --prompt "Show me the face of a person who smiles strongly, with the head turned 20 degrees to the left."
 
 test: install  ## the tests (under 10 minutes on 2 cores)

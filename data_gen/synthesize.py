@@ -4,7 +4,8 @@ Renders random faces with known parameters, for training the tiny setup and for 
 
     OUT/train/*.parquet, OUT/test/*.parquet   image, landmarks, skin mask, parameters (facegpt.data.records)
     OUT/train/dataset.json, ...               head id, seed, layout, size, count
-    OUT/instruct.json                         plain conversations in LLaVA's format
+    OUT/instruct.json                         plain conversations in LLaVA's format, for training
+    OUT/instruct_test.json                    others of the same kind, a tenth as many, for measuring
     OUT/faces.png                             a contact sheet to look at
 
 A shard that exists is kept, so an interrupted run continues where it stopped; a folder that was made with
@@ -71,6 +72,8 @@ def main(argv: list[str]) -> None:
             write_split(head, settings, split, count, out / split)
     if settings.instruct:
         write_json(out / "instruct.json", instructions(settings.seed, settings.instruct))
+        others = instructions(settings.seed + 1_000_003, max(1, settings.instruct // 10))
+        write_json(out / "instruct_test.json", others)
     shown = next((out / split for split in ("train", "test") if (out / split).is_dir()), None)
     if shown is not None:
         write_contact_sheet(shown, out / "faces.png")

@@ -65,6 +65,7 @@ def test_splits_and_shards_do_not_share_faces(made):
 def test_texts_and_a_picture_to_look_at_are_written(made):
     folder, _ = made
     assert len(Instruct(folder / "data" / "instruct.json")) == 5
+    assert len(Instruct(folder / "data" / "instruct_test.json")) == 1
     with Image.open(folder / "data" / "faces.png") as sheet:
         assert sheet.width > 7 * 40
 
