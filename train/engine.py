@@ -75,6 +75,7 @@ def start_ranks() -> Ranks:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it would guess the same, with a warning
         if "OMP_NUM_THREADS" not in os.environ:
             neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // neighbours))

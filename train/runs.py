@@ -1,6 +1,7 @@
 """The run directory: what a run writes, and how it is found again.
 
-config.yaml    the resolved settings            run.json      head id, ranks, versions
+config.yaml    the resolved settings (config_to_step_N.yaml: those it had until it was resumed at step N)
+run.json       head id, ranks, versions
 metrics.jsonl  one line per logged step ("kind": "train") and per validation ("kind": "validation")
 pictures/      contact sheets of validations    answers/      what was asked and answered in them
 checkpoints/   step_000500/: trained parts and optimiser state
@@ -9,6 +10,7 @@ checkpoints/   step_000500/: trained parts and optimiser state
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -52,7 +54,10 @@ def checkpoint_to_resume(settings: TrainSettings, head_id: str, ranks: Ranks) ->
     if not found:
         return None
     newest = found[-1]
-    saved = json.loads((newest / "training.json").read_text(encoding="utf-8"))
+    try:
+        saved = json.loads((newest / "training.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        raise CheckpointError(f"{newest} has no readable training.json, so it cannot be resumed") from None
     now = _training_state(settings, head_id, ranks)
     words = {"head": "head model", "ranks": "number of ranks", "model": "model section", "stage": "ZeRO file"}
     for key, word in words.items():
@@ -105,7 +110,10 @@ class Run:
             ):
                 _remove(self.path / old)
         self.path.mkdir(parents=True, exist_ok=True)
-        save_config(settings, self.path / "config.yaml")
+        config = self.path / "config.yaml"
+        if step and config.exists():  # what it ran with until here may have been something else
+            os.replace(config, self.path / f"config_to_step_{step:06d}.yaml")
+        save_config(settings, config)
         write_json(self.path / "run.json", {"head_id": head_id, "ranks": ranks.world, "versions": versions()})
         rows = (
             [row for row in read_jsonl(self.metrics) if row["step"] <= step] if self.metrics.exists() else []
@@ -119,7 +127,8 @@ class Run:
         """Append one line to metrics.jsonl, and tell W&B. Only the first rank does anything."""
         if not self.ranks.first:
             return
-        row = {"kind": kind, "step": step, **{k: float(f"{v:.8g}") for k, v in values.items()}}
+        finite = {name: float(f"{value:.8g}") for name, value in values.items() if math.isfinite(value)}
+        row = {"kind": kind, "step": step, **finite}  # JSON knows no NaN
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.tracker is not None:
@@ -167,6 +176,8 @@ class Run:
             client_state={"step": step},
         )
         if self.ranks.first:
+            for script in part.glob("zero_to_*.py"):  # DeepSpeed's converters of its own format
+                script.unlink()
             state = {"step": step, **_training_state(self.settings, self.head_id, self.ranks)}
             write_json(part / "training.json", state)
             _remove(final)

@@ -16,6 +16,7 @@ exit code 1 and nothing written.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -27,7 +28,7 @@ from typing import Any
 import datasets
 import torch
 import transformers
-from engine import Ranks, build_engine, group_names, start_ranks
+from engine import Ranks, build_engine, deepspeed_config, group_names, start_ranks
 from ledger import Clock, Ledger
 from runs import Run, checkpoint_to_resume, resume
 from settings import TrainSettings
@@ -40,7 +41,7 @@ from validation import Validation
 
 from facegpt.config import parse_config
 from facegpt.data.sample import Batch, FaceTargets
-from facegpt.errors import ConfigError, FaceGPTError
+from facegpt.errors import CheckpointError, ConfigError, FaceGPTError
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective
@@ -92,11 +93,14 @@ class Graphics:
 
 def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
     """Load and check everything; nothing is written and the ranks do not wait for each other."""
+    if settings.logging.wandb and importlib.util.find_spec("wandb") is None:
+        raise ConfigError("logging.wandb is set but wandb is not installed; install it or leave it out")
     torch.manual_seed(settings.seed)
     head = HeadModel.builtin() if settings.model.head == "builtin" else HeadModel.load(settings.model.head)
     head = head.to(ranks.device)
     checkpoint = checkpoint_to_resume(settings, head.id, ranks)
     model, processor = load_model(settings, head, ranks.device)
+    deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)  # for its errors only
     recognizer = (
         load_recognizer(settings.model.recognizer).to(ranks.device) if settings.objective.perceptual else None
     )
@@ -127,6 +131,8 @@ def load_model(
     own = settings.model
     if own.start:
         model, processor = load_facegpt(own.start, head.id, device, dtype=own.dtype)
+        if model.spec.lora is None:
+            raise CheckpointError(f"{own.start} is merged and has no LoRA to train; start before the merge")
     else:
         backbone, processor = load_backbone(own.backbone, own.dtype, device)
         mean = head.mean_parameters(neck=own.neck, eyes=own.eyes)
@@ -161,12 +167,8 @@ def train(settings: TrainSettings, parts: Parts, ranks: Ranks) -> None:
             micro_batches = [batch.to(ranks.device) for batch in next(batches)]
         rates = optimize(engine, parts.graphics, micro_batches, settings, ranks, ledger, clock, step)
         if logged:
-            row = {
-                **ledger.report(),
-                **rates,
-                "grad_norm": float(engine.get_global_grad_norm()),
-                **clock.report(),
-            }
+            norm = {"grad_norm": float(engine.get_global_grad_norm())}  # before clipping
+            row = {**ledger.report(), **rates, **norm, **clock.report()}
             run.log("train", step, row)
             progress.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
         progress.update()

@@ -5,20 +5,47 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 
 @pytest.mark.parametrize("stage", ["zero2", "zero3"])
 def test_resuming_repeats_the_losses_of_the_uninterrupted_run(world, run_training, tmp_path, stage):
-    more = [f"optimization.deepspeed=configs/deepspeed/{stage}.json", "checkpoint.keep=0"]
+    more = [
+        f"optimization.deepspeed=configs/deepspeed/{stage}.json",
+        "checkpoint.keep=0",
+        f"validation.path={world.path / 'faces'}",
+        "validation.every=1",
+        "validation.faces=1",
+        "validation.max_new_tokens=2",
+    ]
     whole = run_training(world.settings(tmp_path / "whole", *more))
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "whole", cut)
     shutil.rmtree(cut / "checkpoints" / "step_000004")
     resumed = run_training(world.settings(cut, *more, "resume=true"))
-    assert [row["step"] for row in resumed] == [1, 2, 3, 4]
+    assert [(row["step"], row["kind"]) for row in resumed] == [
+        (step, kind) for step in (1, 2, 3, 4) for kind in ("train", "validation")
+    ]
     for expected, actual in zip(whole, resumed, strict=True):
         assert _measured(actual) == pytest.approx(_measured(expected), rel=1e-5)
-    assert whole[2]["loss"] != whole[1]["loss"]
+    losses = [row["loss"] for row in whole if row["kind"] == "train"]
+    assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_a_bfloat16_backbone_trains_under_autocast_with_float32_parts(world, run_training, tmp_path, stage):
+    more = [
+        f"optimization.deepspeed=configs/deepspeed/{stage}.json",
+        "model.dtype=bfloat16",
+        "model.lora.dropout=0",
+    ]
+    rows = run_training(world.settings(tmp_path / "half", *more))
+    full = run_training(world.settings(tmp_path / "full", "model.lora.dropout=0"))
+    for half, whole in zip(rows, full, strict=True):
+        assert half["loss"] == pytest.approx(whole["loss"], rel=0.02) and half["loss"] != whole["loss"]
+    adapter = load_file(tmp_path / "half" / "checkpoints" / "step_000004" / "adapter.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
 
 
 def _measured(row):

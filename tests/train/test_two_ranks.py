@@ -75,7 +75,11 @@ def expected():
         rows.append(
             {"loss": loss.item(), "loss/face": torch.cat(face).mean().item(), "grad_norm": norm.item()}
         )
-    return rows, {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    replies = [
+        model.generate(*two_ranks.prompt_of(model, rank), max_new_tokens=3 + 3 * rank)[0].ids.tolist()
+        for rank in range(2)
+    ]
+    return rows, {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}, replies
 
 
 @pytest.mark.parametrize("stage", [2, 3])
@@ -95,3 +99,8 @@ def test_weights_after_some_steps_are_those_of_plain_pytorch(found, expected, st
         # AdamW divides by the gradient's size, so entries without a gradient to speak of are noise.
         close = (found[stage]["weights"][name] - value).abs() < 0.02 * moved
         assert close.float().mean() > 0.99, name
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_ranks_generate_at_once_what_the_plain_model_generates(found, expected, stage):
+    assert found[stage]["replies"] == expected[2]

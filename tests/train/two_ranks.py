@@ -16,8 +16,9 @@ if __name__ == "__main__":  # as a process of its own, it has not pytest's path
 
 from settings import DataSettings, OptimizationSettings, SourceSettings, TrainSettings
 from small_head import small_head
+from torch import Tensor
 
-from facegpt.data.conversation import encode_conversation
+from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.data.sample import Batch, FaceTargets, Message
 from facegpt.losses.objective import FaceObjective
 from facegpt.model.backbone import image_token_count
@@ -85,8 +86,15 @@ def batch(model: FaceGPT, kind: str, seed: int) -> Batch:
     return Batch([kind], ["all"], ids, torch.ones_like(ids), mask, pixels, faces if count else None)
 
 
+def prompt_of(model: FaceGPT, rank: int) -> tuple[Tensor, Tensor]:
+    """input_ids (1,T) and attention mask of a question that only this rank asks."""
+    messages = [Message("user", ["Say hi", "here is the face, say hi there"][rank])]
+    ids = torch.tensor([encode_prompt(messages, model.processor.tokenizer, image_tokens=4)])
+    return ids, torch.ones_like(ids)
+
+
 def main(out: Path) -> None:
-    from engine import build_engine, start_ranks, whole
+    from engine import build_engine, start_ranks, whole, zero_stage
     from ledger import Clock, Ledger
 
     import train
@@ -105,8 +113,15 @@ def main(out: Path) -> None:
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         with whole(engine, trained.values()):
             weights = {name: value.detach().clone() for name, value in trained.items()}
+        # Prompts of unlike length and number of steps: a rank that has finished must go on gathering weights.
+        prompt, mask = prompt_of(model, ranks.rank)
+        with torch.no_grad():
+            reply = model.generate(
+                prompt, mask, max_new_tokens=3 + 3 * ranks.rank, synchronised=zero_stage(engine) == 3
+            )[0]
+        replies = ranks.gather(reply.ids.tolist())
         if ranks.first:
-            torch.save({"rows": rows, "weights": weights}, out / f"zero{stage}.pt")
+            torch.save({"rows": rows, "weights": weights, "replies": replies}, out / f"zero{stage}.pt")
         ranks.wait()
 
 
