@@ -52,7 +52,7 @@ class Subject:
         return self.head.mean_parameters(count, self.layout.neck, self.layout.eyes)
 
 
-def open_subject(checkpoint: str, head: str, backbone: str = "", device: str = "auto") -> Subject:
+def open_subject(checkpoint: str, head: str, backbone: str | None = None, device: str = "auto") -> Subject:
     """Load the newest checkpoint of a run and its head, "builtin" or a head file."""
     folder = newest_checkpoint(checkpoint)
     model_head = HeadModel.builtin() if head == "builtin" else HeadModel.load(head)

@@ -73,7 +73,7 @@ def image_questions(records: Sequence[FaceRecord], count: int, seed: int) -> lis
     return samples
 
 
-def instruct_questions(path: str, images: str, count: int, seed: int) -> list[Sample]:
+def instruct_questions(path: str, images: str | None, count: int, seed: int) -> list[Sample]:
     """The first questions of up to `count` rows of a LLaVA JSON list, drawn by seed, with their images.
 
     Raises SampleError when the file cannot be used or a question asks for a `<FACE>`.

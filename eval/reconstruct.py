@@ -63,12 +63,12 @@ class ReconstructSettings:
 
     checkpoint: str = MISSING
     data: str = "outputs/demo/data/test"
-    training_data: str = ""
-    instruct: str = ""
-    instruct_images: str = ""
+    training_data: str | None = None
+    instruct: str | None = None
+    instruct_images: str | None = None
     out: str = "outputs/demo/reconstruct.json"
     head: str = "builtin"
-    backbone: str = ""
+    backbone: str | None = None
     device: str = "auto"
     n: int = 0
     questions: int = 100

@@ -38,9 +38,9 @@ class ReportSettings:
     curves (empty: none). faces: how many faces of each kind, the first of the held-out set.
     """
 
-    reconstruct: str = "outputs/demo/reconstruct.json"
-    text_to_face: str = "outputs/demo/text_to_face.json"
-    run: str = ""
+    reconstruct: str | None = "outputs/demo/reconstruct.json"
+    text_to_face: str | None = "outputs/demo/text_to_face.json"
+    run: str | None = None
     out: str = "outputs/demo/report.html"
     head: str = "builtin"
     faces: int = 8

@@ -122,7 +122,7 @@ def number_tables(faces: Result | None, texts: Result | None) -> str:
             [
                 name,
                 *(_share(found, key) for key in ("model", "shuffled_text")),
-                f"{100 * found['chance']:.1f} %",
+                f"{100 * found['chance']:.4g} %",
             ]
             for name, found in tables.items()
         ]

@@ -65,7 +65,7 @@ class TextToFaceSettings:
     data: str = "outputs/demo/data/test"
     out: str = "outputs/demo/text_to_face.json"
     head: str = "builtin"
-    backbone: str = ""
+    backbone: str | None = None
     device: str = "auto"
     n: int = 0
     batch: int = 16

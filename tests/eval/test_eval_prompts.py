@@ -73,7 +73,7 @@ def test_of_an_instruction_only_the_first_question_is_asked(tmp_path: Path) -> N
         {"id": "b", "conversations": [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Yes."}]}
     ]
     write_json(tmp_path / "chat.json", rows)
-    samples = prompts.instruct_questions(str(tmp_path / "chat.json"), "", 10, seed=0)
+    samples = prompts.instruct_questions(str(tmp_path / "chat.json"), None, 10, seed=0)
     shown = {sample.messages[-1].text: len(sample.images) for sample in samples}
     assert shown == {"<image>\nWhat is it?": 1, "Hi.": 0}
     assert all(len(sample.messages) == 1 for sample in samples)
