@@ -44,7 +44,7 @@ from facegpt.data.tiny_situations import situations
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.model.backbone import _resolve_dtype as resolve_dtype
+from facegpt.model.backbone import resolve_dtype
 from facegpt.model.tiny import TinySize, build_tiny_llava, save_tiny_llava
 from facegpt.render.renderer import render
 

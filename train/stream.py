@@ -12,7 +12,7 @@ from engine import Ranks
 from settings import SourceSettings, TrainSettings
 from transformers import ProcessorMixin
 
-from facegpt.data.collate import collate, image_token_count
+from facegpt.data.collate import collate
 from facegpt.data.conversation import encode_conversation
 from facegpt.data.mixing import MixedSamples, batch_numbers
 from facegpt.data.records import FaceRecords, read_records
@@ -26,6 +26,7 @@ from facegpt.data.sources import (
 from facegpt.data.validate import validate_instructions, validate_records
 from facegpt.errors import HeadMismatchError, SampleError
 from facegpt.head.parameters import ParameterLayout
+from facegpt.model.backbone import image_token_count
 
 Item = TypeVar("Item")
 

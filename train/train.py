@@ -139,7 +139,7 @@ def load_model(
         layout, vector = mean.layout, mean.to_vector()[0]
         model = build_facegpt(backbone, processor, layout, vector, own.lora, own.face_head.settings())
     if own.activation_checkpointing:
-        model.vlm.gradient_checkpointing_enable({"use_reentrant": False})
+        model.checkpoint_activations()
     return model, processor
 
 

@@ -14,6 +14,7 @@ from transformers import ProcessorMixin
 from facegpt.data.conversation import VICUNA, ChatFormat, encode_conversation, encode_prompt
 from facegpt.data.sample import Batch, FaceTarget, FaceTargets, Sample
 from facegpt.data.validate import validate_sample
+from facegpt.model.backbone import image_token_count
 
 
 def collate(
@@ -58,16 +59,6 @@ def collate_prompts(samples: Sequence[Sample], processor: ProcessorMixin, chat: 
         ids[row, length - len(prompt) :] = torch.tensor(prompt)
         attention[row, length - len(prompt) :] = 1
     return _batch(samples, processor, ids, attention, torch.zeros(ids.shape, dtype=torch.bool))
-
-
-def image_token_count(processor: ProcessorMixin) -> int:
-    """How many `<image>` tokens stand for one image, from the processor's crop, patch size and CLS token."""
-    llava: Any = processor
-    height, width = (
-        llava.image_processor.crop_size[side] // llava.patch_size for side in ("height", "width")
-    )
-    dropped = 1 if llava.vision_feature_select_strategy == "default" else 0
-    return int(height * width + llava.num_additional_image_tokens - dropped)
 
 
 def pixel_values(images: Sequence[Image.Image], processor: ProcessorMixin) -> Tensor:

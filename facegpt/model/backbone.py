@@ -53,7 +53,7 @@ def load_backbone(
     looks_local = isinstance(source, Path) or source.startswith((".", "/"))
     if looks_local and not Path(source).is_dir():
         raise CheckpointError(f"there is no model directory {source}; give the folder or the id of a model")
-    weights = _resolve_dtype(dtype, device)
+    weights = resolve_dtype(dtype, device)
     try:
         # The PIL image processor: torchvision's resizes differently, and results should not depend on it.
         processor = AutoProcessor.from_pretrained(source, backend="pil")
@@ -120,7 +120,8 @@ def image_token_count(processor: Any) -> int:
     return tokens + processor.num_additional_image_tokens - dropped
 
 
-def _resolve_dtype(dtype: torch.dtype | str, device: torch.device | str) -> torch.dtype:
+def resolve_dtype(dtype: torch.dtype | str, device: torch.device | str) -> torch.dtype:
+    """The dtype that `load_backbone` means. Raises ValueError for an unknown name."""
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype != "auto":

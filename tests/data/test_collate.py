@@ -7,10 +7,11 @@ import torch
 from data_files import face_image
 from PIL import Image
 
-from facegpt.data.collate import collate, collate_prompts, image_token_count, pixel_values
+from facegpt.data.collate import collate, collate_prompts, pixel_values
 from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.data.sample import FaceTarget, Message, Sample
 from facegpt.errors import SampleError
+from facegpt.model.backbone import image_token_count
 from facegpt.model.tiny import TINY_RANDOM, build_processor, build_tokenizer
 from facegpt.model.tokens import add_face_token
 
