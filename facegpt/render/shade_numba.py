@@ -58,10 +58,11 @@ class Shade(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         normals, bands, face = ctx.saved_tensors
         of_normals = torch.empty_like(normals, memory_format=torch.contiguous_format)
-        of_bands = torch.zeros(bands.shape, dtype=torch.float64)  # sums of thousands of pixels
+        # Colour by colour, so that the inner loop is over neighbours; float64, as thousands of pixels add up.
+        of_bands = torch.zeros(len(bands), 3, 9, dtype=torch.float64)
         arrays = [as_array(tensor) for tensor in (normals, bands, face, grad, of_normals, of_bands)]
         _shade_backward(_BANDS.astype(arrays[0].dtype), *arrays)
-        return of_normals, of_bands.to(bands.dtype).flatten(1), None
+        return of_normals, of_bands.transpose(1, 2).flatten(1).to(bands.dtype), None
 
 
 # From here on numba infers the types.
@@ -130,21 +131,18 @@ def _shade(k, normals, bands, face, shading):
 
 @njit(cache=True, nogil=True)
 def _shade_backward(k, normals, bands, face, grad, of_normals, of_bands):
+    basis = np.empty(9, of_bands.dtype)
     for p in range(normals.shape[1]):
         x, y, z = normals[0, p], normals[1, p], normals[2, p]
         light, out = bands[face[p]], of_bands[face[p]]
+        basis[0], basis[1], basis[2], basis[3] = k[0], k[1] * x, k[2] * y, k[3] * z
+        basis[4], basis[5], basis[6] = k[4] * x * y, k[5] * x * z, k[6] * y * z
+        basis[7], basis[8] = k[7] * (x * x - y * y), k[8] * (3 * z * z - 1)
         dx, dy, dz = 0.0, 0.0, 0.0
         for c in range(3):
             g = grad[c, p]
-            out[0, c] += g * k[0]
-            out[1, c] += g * k[1] * x
-            out[2, c] += g * k[2] * y
-            out[3, c] += g * k[3] * z
-            out[4, c] += g * k[4] * x * y
-            out[5, c] += g * k[5] * x * z
-            out[6, c] += g * k[6] * y * z
-            out[7, c] += g * k[7] * (x * x - y * y)
-            out[8, c] += g * k[8] * (3 * z * z - 1)
+            for band in range(9):
+                out[c, band] += g * basis[band]
             m4, m5, m6 = k[4] * light[4, c], k[5] * light[5, c], k[6] * light[6, c]
             m7, m8 = k[7] * light[7, c], k[8] * light[8, c]
             dx += g * (k[1] * light[1, c] + m4 * y + m5 * z + 2 * m7 * x)
