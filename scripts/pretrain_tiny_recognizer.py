@@ -34,7 +34,7 @@ from facegpt.perception.align import align_face
 from facegpt.perception.tiny_network import FEATURES, TinyNetwork
 from facegpt.render.renderer import render
 
-GROUP = 4  # identities that share an albedo, or in the measurement a shape
+GROUP = 16  # training identities that share an albedo
 
 
 @dataclass
@@ -128,8 +128,8 @@ def held_out_identities(head: HeadModel, settings: Settings) -> dict[str, tuple[
     shape, albedo = parameters.shape, parameters.albedo
     return {
         "shape and albedo": (shape, albedo),
-        "shape alone": (shape, albedo[:1].expand_as(albedo)),
-        "albedo alone": (shape[:1].expand_as(shape), albedo),
+        "shape alone": (shape, albedo[:1].repeat(len(albedo), 1)),
+        "albedo alone": (shape[:1].repeat(len(shape), 1), albedo),
     }
 
 

@@ -54,9 +54,9 @@ def test_rank_one_compares_probes_with_the_gallery_only():
 
 
 def test_identities_share_what_they_should():
-    head, settings = small_head(), Settings(identities=24, held_out=4)
+    head, settings = small_head(), Settings(identities=2 * GROUP, held_out=4)
     shape, albedo = training_identities(head, settings)
-    assert len(shape.unique(dim=0)) == 24 and len(albedo.unique(dim=0)) == 12 + 12 // GROUP
+    assert len(shape.unique(dim=0)) == 2 * GROUP and len(albedo.unique(dim=0)) == GROUP + 1
     tests = held_out_identities(head, settings)
     counts = {name: (len(s.unique(dim=0)), len(a.unique(dim=0))) for name, (s, a) in tests.items()}
     assert counts == {"shape and albedo": (4, 4), "shape alone": (4, 1), "albedo alone": (1, 4)}
