@@ -27,11 +27,11 @@ p { margin: .5rem 0; max-width: 72ch; }
 .soft { color: var(--soft); font-size: .92rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95rem; }
 th, td { text-align: right; padding: .5rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: normal; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 7.5rem; }
 thead th { color: var(--soft); font-weight: 500; font-size: .85rem; }
 td.main { font-weight: 650; }
 td small { color: var(--soft); font-weight: 400; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: .3rem 0 1.4rem; }
 .face { margin: 1.1rem 0 1.6rem; }
 .face > p { margin: .1rem 0 .5rem; }
 .strip { display: grid; grid-template-columns: repeat(var(--columns, 5), 1fr); gap: .6rem; }
@@ -40,7 +40,8 @@ figure img { width: 100%; height: auto; display: block; border-radius: 8px; back
 figcaption { font-size: .8rem; color: var(--soft); padding-top: .25rem; line-height: 1.35; }
 blockquote { margin: 0 0 .6rem; padding: .6rem .9rem; background: var(--shade); border-radius: 8px;
   font-size: .95rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 1.2rem; }
+.charts { display: grid;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); gap: 1.6rem; }
 svg { width: 100%; height: auto; display: block; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 .legend span { display: inline-block; margin-right: 1rem; font-size: .82rem; color: var(--soft); }
@@ -139,7 +140,7 @@ def chart(title: str, curves: Sequence[Curve], x_name: str = "step", logarithmic
     parts, legend = [], []
     for tick in ticks:
         _, y = place(x_low, tick)
-        label = f"{10**tick:.2g}" if logarithmic else f"{tick:g}"
+        label = f"{float(f'{10**tick:.2g}'):g}" if logarithmic else f"{tick:g}"
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     parts.append(f'<text x="{left}" y="186">{x_low:g}</text>')

@@ -206,15 +206,16 @@ def generated(result: Result, painter: Painter, count: int) -> str:
 
 
 def conversations(rows: Sequence[dict[str, Any]], each: int = 4) -> str:
-    """The first answers to questions that want words."""
+    """The first answers to different questions that want words."""
     body = ""
     for kind in ("question_about_image", "question"):
-        for row in [row for row in rows if row["kind"] == kind][:each]:
+        different = {row["prompt"]: row for row in reversed(rows) if row["kind"] == kind}
+        for row in list(reversed(different.values()))[:each]:
             body += f'<tr><td>{_asked(row["prompt"])}</td><td style="text-align:left;white-space:normal">'
             body += f"{_text(row['reply']) or '(nothing)'}</td></tr>"
     if not body:
         return ""
-    return f"<h2>Questions that want words</h2><table><tbody>{body}</tbody></table>"
+    return f"<h2>Questions that want words</h2><div class="scroll"><table><tbody>{body}</tbody></table></div>"
 
 
 def closing(results: Sequence[dict[str, Any]]) -> str:
