@@ -18,14 +18,14 @@ from typing import Any, Literal
 
 import torch
 from omegaconf import MISSING
-from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from facegpt.config import parse_config
-from facegpt.data.collate import collate_prompts, pixel_values
-from facegpt.data.conversation import IMAGE_TOKEN
+from facegpt.data.collate import pixel_values
+from facegpt.data.conversation import IMAGE_TOKEN, encode_prompt
 from facegpt.data.records import ANNOTATIONS, read_annotations, read_records
-from facegpt.data.sample import FaceRecord, Message, Sample
+from facegpt.data.sample import FaceRecord, Message
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.errors import FaceGPTError
 from facegpt.files import append_jsonl
@@ -42,7 +42,7 @@ class DescriptionSettings:
 
     data: str = MISSING
     backbone: str = "tiny"
-    batch: int = 8
+    batch: int = 32
     questions: int = 4
     max_new_tokens: int = 96
     temperature: float = 0.0
@@ -76,58 +76,56 @@ def main(argv: list[str]) -> None:
     print(f"{out}: {len(missing)} faces described, {len(done)} were there already")
 
 
+@torch.no_grad()
 def describe(
     faces: Sequence[FaceRecord], model: Any, processor: Any, settings: DescriptionSettings
 ) -> Iterator[dict[str, Any]]:
-    """Rows of descriptions.jsonl for some faces, all their questions in one batch."""
+    """Rows of descriptions.jsonl for some faces.
+
+    The vision tower sees every image once. All faces are asked the same question together: their prompts are
+    equally long, and their answers nearly.
+    """
     aspects = list(ASPECT_QUESTIONS)
     asked = []  # questions of each face: the aspects, then its topics
     for face in faces:
         rng = random.Random(f"{settings.seed}/{face.id}")
-        topics = rng.sample(FACE_QUESTIONS, settings.questions)
-        asked.append([*ASPECT_QUESTIONS.values(), *topics])
-    images = [face.image for face in faces]
-    answers = iter(ask(images, asked, model, processor, settings))
-    for face, own in zip(faces, asked, strict=True):
-        replies = [next(answers) for _ in own]
+        asked.append([*ASPECT_QUESTIONS.values(), *rng.sample(FACE_QUESTIONS, settings.questions)])
+    pixels = pixel_values([face.image for face in faces], processor)
+    features = image_features(model, pixels.to(model.device, model.dtype)).unflatten(0, (len(faces), -1))
+    answers: dict[tuple[int, str], str] = {}
+    for question in [*ASPECT_QUESTIONS.values(), *FACE_QUESTIONS]:
+        rows = [row for row, own in enumerate(asked) if question in own]
+        if rows:
+            texts = ask(question, features[rows], model, processor, settings)
+            answers.update(zip([(row, question) for row in rows], texts, strict=True))
+    for row, (face, own) in enumerate(zip(faces, asked, strict=True)):
+        replies = [answers[row, question] for question in own]
         description = {a: text for a, text in zip(aspects, replies[: len(aspects)], strict=True) if text}
         pairs = zip(own[len(aspects) :], replies[len(aspects) :], strict=True)
         conversation = [[question, text] for question, text in pairs if text]
         yield {"id": face.id, "description": description, "conversation": conversation}
 
 
-@torch.no_grad()
 def ask(
-    images: Sequence[Image.Image],
-    asked: Sequence[Sequence[str]],
-    model: Any,
-    processor: Any,
-    settings: DescriptionSettings,
+    question: str, features: Tensor, model: Any, processor: Any, settings: DescriptionSettings
 ) -> list[str]:
-    """The model's answers, in whole sentences, to the questions `asked` about each image, image by image.
+    """The model's answers, in whole sentences, to one question about each image.
 
-    The vision tower sees every image once, however many questions there are about it.
+    features: projected image tokens (n, tokens, hidden).
     """
-    samples = [
-        Sample(f"question {question!r}", "describe", [Message("user", f"{IMAGE_TOKEN}\n{question}")], [image])
-        for image, own in zip(images, asked, strict=True)
-        for question in own
-    ]
-    batch = collate_prompts(samples, processor).to(model.device)
-    features = image_features(model, pixel_values(images, processor).to(model.device, model.dtype))
-    per_image = features.unflatten(0, (len(images), -1))  # (images, tokens, hidden)
-    counts = torch.tensor([len(own) for own in asked], device=model.device)
-    repeated = per_image.repeat_interleave(counts, dim=0).flatten(0, 1)
-    embeddings = model.get_input_embeddings()(batch.input_ids)
-    is_image = (batch.input_ids == model.config.image_token_id)[..., None]
+    messages = [Message("user", f"{IMAGE_TOKEN}\n{question}")]
+    prompt = encode_prompt(messages, processor.tokenizer, features.shape[1])
+    ids = torch.tensor([prompt], device=model.device).expand(len(features), -1)
+    embeddings = model.get_input_embeddings()(ids)
+    is_image = (ids == model.config.image_token_id)[..., None]
     sampling = {"do_sample": True, "temperature": settings.temperature} if settings.temperature > 0 else {}
-    ids = model.generate(
-        inputs_embeds=embeddings.masked_scatter(is_image, repeated.to(embeddings.dtype)),
-        attention_mask=batch.attention_mask,
+    answers = model.generate(
+        inputs_embeds=embeddings.masked_scatter(is_image, features.to(embeddings.dtype)),
+        attention_mask=torch.ones_like(ids),
         max_new_tokens=settings.max_new_tokens,
         **(sampling or {"do_sample": False}),
     )
-    texts = processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    texts = processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
     return [whole_sentences(text) for text in texts]
 
 

@@ -3,7 +3,8 @@
 1. Render faces of the built-in head and read their facts (`facegpt/data/tiny_language.py`).
 2. Vision tower: regress the facts from the patch features through a throw-away probe. It plays the part of
    CLIP's pretraining; the tower is frozen from here on.
-3. Projector and language model: conversations about the faces, and plain text about situations and feelings.
+3. Projector and language model: conversations about the faces, and plain text about situations and feelings;
+   a second throw-away probe asks the state behind the image for the facts, so that it learns to look.
 4. Measure on held-out faces and held-out situations; save weights (bfloat16) and figures.
 
 Every step is seeded and cached under `work`, so an interrupted run goes on where it stopped.
@@ -251,7 +252,11 @@ def pretrain_language(
     if path.exists():
         language.load_state_dict(torch.load(path, weights_only=True))
         return
-    parameters = list(language.parameters())
+    mean, scale = feature_statistics(features)
+    standard = ((features.float() - mean) * scale).half()
+    targets = torch.tensor([fact_vector(f) for f in facts])
+    probe = nn.Linear(model.config.text_config.hidden_size, targets.shape[1])
+    parameters = [*language.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.language_lr, betas=(0.9, 0.98), weight_decay=0.01)
     rng = random.Random(settings.seed)
     tokenizer, image_tokens = processor.tokenizer, features.shape[1]
@@ -272,18 +277,41 @@ def pretrain_language(
         )
         labels = torch.tensor([e.label_mask + [False] * (width - len(e.label_mask)) for e in encoded])
         with autocast():
-            hidden = language_states(
-                model, ids, ids != tokenizer.pad_token_id, features[[r for r in rows if r is not None]]
-            )
+            seen = [row for row in rows if row is not None]
+            hidden = language_states(model, ids, ids != tokenizer.pad_token_id, standard[seen])
             logits = model.lm_head(hidden[:, :-1][labels[:, 1:]])
-        loss = F.cross_entropy(logits.float(), ids[:, 1:][labels[:, 1:]])
+            # What the model has read when the image ends: without this it repeats likely words for very long.
+            is_image = ids == model.config.image_token_index
+            read = probe(hidden[is_image & ~is_image.roll(-1, dims=1)])
+        text_loss = F.cross_entropy(logits.float(), ids[:, 1:][labels[:, 1:]])
+        fact_loss = F.smooth_l1_loss(read.float(), targets[seen])
+        loss = text_loss + 3 * fact_loss
         update(optimizer, loss, parameters, settings.language_lr, step, settings.language_steps)
         if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-        if step % 500 == 0:
-            bar.write(f"step {step} text loss {loss.item():.3f}")
+            bar.set_postfix(text=f"{text_loss.item():.3f}", facts=f"{fact_loss.item():.4f}")
+        if step % 200 == 0:
+            bar.write(f"step {step} text loss {text_loss.item():.3f} fact loss {fact_loss.item():.4f}")
+    fold_statistics(model.model.multi_modal_projector, mean, scale)
     with atomic_path(path) as temporary:
         torch.save(language.state_dict(), temporary)
+
+
+def feature_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and inverse deviation (H,) of each feature; 0 for one that is nearly constant but far from zero.
+
+    A few features of a transformer's residual stream are hundreds of times larger than the others. Fed with
+    them as they are, the projector learns for thousands of steps before the language model sees anything.
+    """
+    flat = features.float().flatten(0, 1)
+    mean, deviation = flat.mean(0), flat.std(0)
+    return mean, torch.where(mean.abs() > 30 * deviation, torch.zeros_like(mean), 1 / deviation)
+
+
+def fold_statistics(projector: Any, mean: Tensor, scale: Tensor) -> None:
+    """Let the projector's first layer take raw features where it took standardised ones."""
+    with torch.no_grad():
+        projector.linear_1.weight.mul_(scale)
+        projector.linear_1.bias.sub_(projector.linear_1.weight @ mean)
 
 
 def language_states(

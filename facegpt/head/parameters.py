@@ -6,7 +6,7 @@ Shape legend: B faces, S shape, E expression, A albedo coefficients.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch

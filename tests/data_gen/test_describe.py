@@ -6,9 +6,10 @@ import datasets
 import describe
 import pytest
 from data_files import face_row, write_shards
-from PIL import Image
 
+from facegpt.data.collate import collate_prompts
 from facegpt.data.records import read_records
+from facegpt.data.sample import Message, Sample
 from facegpt.data.sources import TextToFace
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.data.validate import validate_records
@@ -49,40 +50,45 @@ def test_every_face_gets_a_row_that_the_sources_can_read(data, backbone):
 def test_an_interrupted_run_goes_on_where_it_stopped(data, backbone, monkeypatch):
     asked = []
 
-    def ask(images, questions, model, processor, settings):
-        asked.append(sum(map(len, questions)))
-        return [f"Answer to {question}" for own in questions for question in own]
+    def ask(question, features, model, processor, settings):
+        asked.append(question)
+        return [f"Answer to {question}"] * len(features)
 
     monkeypatch.setattr(describe, "ask", ask)
     words = ["--data", str(data), "--backbone", str(backbone), "batch=1", "questions=1"]
     describe.main([*words, "limit=2"])
-    assert asked == [6, 6]
+    assert len(asked) == 2 * 6
     with (data / "descriptions.jsonl").open("a") as file:
         file.write('{"id": "face-2", "desc')  # died while writing
     describe.main(words)
-    assert asked == [6, 6, 6]
+    assert len(asked) == 3 * 6
     records = read_records(data)
     assert records[2].description["pose"] == f"Answer to {ASPECT_QUESTIONS['pose']}"
     describe.main(words)
-    assert asked == [6, 6, 6]
+    assert len(asked) == 3 * 6
     assert len((data / "descriptions.jsonl").read_text().splitlines()) == 3
 
 
-def test_answers_belong_to_their_face_and_question(backbone, monkeypatch):
-    """Batched answers equal those to single prompts, so padding and order do no harm."""
+def test_answers_belong_to_their_face_and_question(data, backbone, monkeypatch):
+    """Faces described together get the answers that the ordinary generation gives each of them alone."""
     model, processor = describe.load_backbone(backbone, "float32", "cpu")
-    settings = describe.DescriptionSettings(data="", max_new_tokens=8)
+    settings = describe.DescriptionSettings(data="", max_new_tokens=8, questions=2)
     monkeypatch.setattr(describe, "whole_sentences", str)
-    images = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
-    asked = [["What is it?", "Is the face in this picture long or short?"], ["What is it?"]]
-    together = describe.ask(images, asked, model, processor, settings)
-    apart = [
-        describe.ask([image], [[question]], model, processor, settings)[0]
-        for image, own in zip(images, asked, strict=True)
-        for question in own
-    ]
-    assert together == apart
-    assert len(set(together)) > 1
+    records = list(read_records(data))
+    for record, row in zip(records, describe.describe(records, model, processor, settings), strict=True):
+        aspects = [(ASPECT_QUESTIONS[aspect], text) for aspect, text in row["description"].items()]
+        for question, text in [*aspects, *row["conversation"]]:
+            message = Message("user", f"<image>\n{question}")
+            batch = collate_prompts([Sample(record.id, "", [message], [record.image])], processor)
+            ids = model.generate(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                pixel_values=batch.pixel_values,
+                max_new_tokens=8,
+                do_sample=False,
+            )
+            alone = processor.tokenizer.decode(ids[0, batch.input_ids.shape[1] :], skip_special_tokens=True)
+            assert text == alone
 
 
 @pytest.mark.parametrize(
