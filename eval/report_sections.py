@@ -215,7 +215,7 @@ def conversations(rows: Sequence[dict[str, Any]], each: int = 4) -> str:
             body += f"{_text(row['reply']) or '(nothing)'}</td></tr>"
     if not body:
         return ""
-    return f"<h2>Questions that want words</h2><div class="scroll"><table><tbody>{body}</tbody></table></div>"
+    return f'<h2>Questions that want words</h2><div class="scroll"><table>{body}</table></div>'
 
 
 def closing(results: Sequence[dict[str, Any]]) -> str:
