@@ -38,29 +38,36 @@ def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int) -
     return torch.from_numpy(ids)
 
 
+# Edge functions are multiples of 2**-24 (snapped coordinates of 2**-12 multiplied), so "at least half of
+# that" says "positive" and the top-left rule becomes a threshold: branches on it would be mispredicted.
+_POSITIVE = 2.0**-25
+
+
 @njit(cache=True, nogil=True)
 def _draw(points, triangles, ids, nearest):  # type: ignore[no-untyped-def]  # numba infers the types
     height, width = ids.shape
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay = points[a, 0], points[a, 1]
-        area = (points[b, 0] - ax) * (points[c, 1] - ay) - (points[b, 1] - ay) * (points[c, 0] - ax)
-        if area < 0:
-            b, c, area = c, b, -area
-        if not area > 0:
-            continue
-        bx, by, cx, cy = points[b, 0], points[b, 1], points[c, 0], points[c, 1]
         # Both bounds are clamped on both sides: a huge float has no integer.
-        left = math.ceil(min(max(min(ax, bx, cx) - 0.5, 0.0), width))
-        right = math.floor(min(max(max(ax, bx, cx) - 0.5, -1.0), width - 1.0))
+        ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
         top = math.ceil(min(max(min(ay, by, cy) - 0.5, 0.0), height))
         bottom = math.floor(min(max(max(ay, by, cy) - 0.5, -1.0), height - 1.0))
-        if left > right or top > bottom:
+        if top > bottom:
+            continue
+        ax, bx, cx = points[a, 0], points[b, 0], points[c, 0]
+        left = math.ceil(min(max(min(ax, bx, cx) - 0.5, 0.0), width))
+        right = math.floor(min(max(max(ax, bx, cx) - 0.5, -1.0), width - 1.0))
+        if left > right:
+            continue
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if area < 0:
+            b, c, bx, cx, by, cy, area = c, b, cx, bx, cy, by, -area
+        if not area > 0:
             continue
         dxa, dya, dxb, dyb, dxc, dyc = cx - bx, cy - by, ax - cx, ay - cy, bx - ax, by - ay
-        ina = dya < 0 or (dya == 0 and dxa > 0)  # top-left: a centre on the edge counts
-        inb = dyb < 0 or (dyb == 0 and dxb > 0)
-        inc = dyc < 0 or (dyc == 0 and dxc > 0)
+        least_a = 0.0 if dya < 0 or (dya == 0 and dxa > 0) else _POSITIVE
+        least_b = 0.0 if dyb < 0 or (dyb == 0 and dxb > 0) else _POSITIVE
+        least_c = 0.0 if dyc < 0 or (dyc == 0 and dxc > 0) else _POSITIVE
         za, zb, zc = points[a, 2], points[b, 2], points[c, 2]
         for row in range(top, bottom + 1):
             y = row + 0.5
@@ -69,11 +76,8 @@ def _draw(points, triangles, ids, nearest):  # type: ignore[no-untyped-def]  # n
                 ea = dxa * (y - by) - dya * (x - bx)
                 eb = dxb * (y - cy) - dyb * (x - cx)
                 ec = dxc * (y - ay) - dyc * (x - ax)
-                if ea < 0 or eb < 0 or ec < 0:
-                    continue
-                if (ea == 0 and not ina) or (eb == 0 and not inb) or (ec == 0 and not inc):
-                    continue
-                depth = np.float32((ea * za + eb * zb + ec * zc) / area)
-                if depth < nearest[row, column]:
-                    nearest[row, column] = depth
-                    ids[row, column] = t
+                if (ea >= least_a) & (eb >= least_b) & (ec >= least_c):
+                    depth = np.float32((ea * za + eb * zb + ec * zc) / area)
+                    if depth < nearest[row, column]:
+                        nearest[row, column] = depth
+                        ids[row, column] = t
