@@ -8,10 +8,11 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 DEMO := outputs/demo
+TALK := questions=2 limit=400
 # FAST=1 shortens the demo to a smoke run: the same five steps on a few faces.
 ifeq ($(FAST),1)
 DEMO := outputs/demo-fast
-FACES := train=48 test=16 instruct=64
+FACES := train=48 test=16 instruct=200
 TALK := questions=1
 STEPS := optimization.steps=6 validation.every=6 validation.faces=4 checkpoint.every=0
 RECONSTRUCT := n=8 questions=8

@@ -58,14 +58,14 @@ class Settings:
     out: str = "facegpt/assets/tiny_llava"
     work: str = "outputs/pretrain"
     seed: int = 0
-    faces: int = 16384
+    faces: int = 7680
     held_out: int = 512
     vision_steps: int = 5000
     vision_batch: int = 32
     vision_lr: float = 1.2e-3
-    language_steps: int = 6000
-    language_batch: int = 24
-    language_lr: float = 1.5e-3
+    language_steps: int = 1200
+    language_batch: int = 16
+    language_lr: float = 2e-3
     plain_share: float = 0.2  # of the conversations have no image
     threads: int = 2
 
@@ -82,9 +82,10 @@ def main(settings: Settings) -> None:
     pretrain_language(model, processor, features, facts, settings, work)
     figures = measure(model, processor, features, facts, settings)
     save_tiny_llava(model, processor, Path(settings.out))
+    recorded = {key: value for key, value in asdict(settings).items() if key not in ("out", "work")}
     write_json(
         Path(settings.out) / "pretraining.json",
-        {"settings": asdict(settings), "head_id": head.id, "held_out": figures},
+        {"settings": recorded, "head_id": head.id, "held_out": figures},
     )
     print(json.dumps(figures, indent=2))
 
