@@ -63,11 +63,11 @@ def head_picture(
         colors = torch.tensor(CLAY).to(mesh.vertices).expand_as(mesh.vertices)
         mesh = Mesh(mesh.vertices, mesh.triangles, colors=colors)
     low, high = head.v_template.amin(dim=0), head.v_template.amax(dim=0)
-    # As tall as the template: some air above, and the cut through the neck below the picture's edge.
+    # Some air above, and the cut through the neck below the picture's edge.
     tall = high[1] - low[1]
-    middle = torch.stack([(low[0] + high[0]) / 2, high[1] - 0.42 * tall, (low[2] + high[2]) / 2])
+    middle = torch.stack([(low[0] + high[0]) / 2, high[1] - 0.43 * tall, (low[2] + high[2]) / 2])
     mesh = replace(mesh, vertices=(mesh.vertices - middle) @ _turn(yaw).to(middle).T)
-    camera = torch.stack([2 / tall, 0 * tall, 0 * tall])[None]
+    camera = torch.stack([1.9 / tall, 0 * tall, 0 * tall])[None]
     light = ambient().to(middle)
     rendering = render_mesh(mesh, camera, light, size * supersample, size * supersample)
     return to_pil(F.avg_pool2d(_studio(rendering), supersample)[0])
@@ -112,7 +112,7 @@ def _openness(rendering: Rendering) -> Tensor:
     for share, strength in ((1 / 90, 9.0), (1 / 30, 4.0)):
         width = 2 * max(1, round(depth.shape[2] * share)) + 1
         weight = _blur(mask, width).clamp(min=1e-6)
-        hollow = (depth - _blur(depth * mask, width) / weight).clamp(0, 0.06)
+        hollow = (depth - _blur(depth * mask, width) / weight).clamp(0, 0.12)
         shade = shade * (1 - strength * facing * hollow)
     return shade.clamp(0.35, 1)
 

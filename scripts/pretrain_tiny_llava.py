@@ -256,7 +256,7 @@ def pretrain_language(
     mean, scale = feature_statistics(features)
     standard = ((features.float() - mean) * scale).half()
     targets = torch.tensor([fact_vector(f) for f in facts])
-    probe = nn.Linear(model.config.text_config.hidden_size, targets.shape[1])
+    probe = nn.Linear(model.lm_head.in_features, targets.shape[1])
     parameters = [*language.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.language_lr, betas=(0.9, 0.98), weight_decay=0.01)
     rng = random.Random(settings.seed)

@@ -46,7 +46,10 @@ class FaceTarget:
 
 @dataclass
 class FaceTargets:
-    """Face targets of a batch: image (F,3,S,S), landmarks (F,68,2), skin_mask (F,S,S), parameters (F,N) or None."""
+    """The F face targets of a batch: image (F,3,S,S), landmarks (F,68,2), skin_mask (F,S,S).
+
+    parameters: (F,N) when every face has them, else None.
+    """
 
     image: Tensor
     landmarks: Tensor

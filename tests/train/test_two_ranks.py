@@ -27,10 +27,11 @@ def found(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     processes = [
         subprocess.Popen(
             [sys.executable, two_ranks.__file__, str(out)],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
     ]
@@ -76,7 +77,7 @@ def expected():
             {"loss": loss.item(), "loss/face": torch.cat(face).mean().item(), "grad_norm": norm.item()}
         )
     replies = [
-        model.generate(*two_ranks.prompt_of(model, rank), max_new_tokens=3 + 3 * rank)[0].ids.tolist()
+        model.generate(*two_ranks.prompt_of(model, rank), max_new_tokens=6)[0].ids.tolist()
         for rank in range(2)
     ]
     return rows, {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}, replies

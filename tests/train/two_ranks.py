@@ -113,12 +113,9 @@ def main(out: Path) -> None:
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         with whole(engine, trained.values()):
             weights = {name: value.detach().clone() for name, value in trained.items()}
-        # Prompts of unlike length and number of steps: a rank that has finished must go on gathering weights.
         prompt, mask = prompt_of(model, ranks.rank)
         with torch.no_grad():
-            reply = model.generate(
-                prompt, mask, max_new_tokens=3 + 3 * ranks.rank, synchronised=zero_stage(engine) == 3
-            )[0]
+            reply = model.generate(prompt, mask, max_new_tokens=6, synchronised=zero_stage(engine) == 3)[0]
         replies = ranks.gather(reply.ids.tolist())
         if ranks.first:
             torch.save({"rows": rows, "weights": weights, "replies": replies}, out / f"zero{stage}.pt")
