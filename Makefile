@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 DEMO := outputs/demo
-TALK := questions=2 limit=400
+TALK := questions=2 limit=600
 # FAST=1 shortens the demo to a smoke run: the same five steps on a few faces.
 ifeq ($(FAST),1)
 DEMO := outputs/demo-fast
