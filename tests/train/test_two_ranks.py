@@ -36,7 +36,7 @@ def found(tmp_path_factory):
         for rank in range(2)
     ]
     try:
-        codes = [process.wait(timeout=500) for process in processes]
+        codes = [process.wait(timeout=900) for process in processes]
     finally:
         for process in processes:
             process.kill()
