@@ -30,18 +30,18 @@ def test_every_file_under_configs_is_known_to_this_test():
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("train.yaml")), ids=lambda path: path.parent.name)
-def test_training_configurations_keep_the_methods_objective_and_their_deepspeed_file_exists(path):
+def test_no_training_configuration_learns_from_parameters_and_its_deepspeed_file_exists(path):
     settings = load_config(TrainSettings, path)
-    objective = vars(settings.objective)
-    assert (objective["text"], objective["face"]) == (1.0, 0.1)
-    assert [objective[name] for name in ("pixel", "perceptual", "landmark", "regularization")] == [
-        0.5,
-        0.25,
-        5e-4,
-        0.1,
-    ]
-    assert objective["parameters"] == 0.0  # no supervision by parameters
+    assert settings.objective.parameters == 0.0
     assert (CONFIGS.parent / settings.optimization.deepspeed).is_file()
+
+
+@pytest.mark.parametrize("folder", [None, "llava-7b", "photos"])
+def test_the_objective_is_the_methods_by_default_and_in_the_real_configurations(folder):
+    path = None if folder is None else CONFIGS / folder / "train.yaml"
+    own = load_config(TrainSettings, path, [] if folder else ["run=a", SOURCE]).objective
+    assert (own.text, own.face) == (1.0, 0.1)
+    assert (own.pixel, own.perceptual, own.landmark, own.regularization) == (0.5, 0.25, 5e-4, 0.1)
 
 
 def test_the_real_configuration_has_the_published_numbers():
