@@ -30,8 +30,9 @@ class Position:
 class Mixture:
     """Mixes sources in proportion to `weights`.
 
-    Sample numbers are cut into blocks. In every block each source has its share to within one sample, in an
-    order drawn for the block, and so it has in all blocks together. Each source is walked through by a
+    Sample numbers are cut into blocks. In every block each source has its share to within one sample, and so
+    it has in all blocks together. Within a block a source's samples are spread evenly, with a jitter drawn for
+    the block, so that batches and ranks hold about the same work. Each source is walked through by a
     permutation of its own, another one in every epoch: nothing repeats within an epoch. All of it follows
     from `seed`, the same on every machine.
 
@@ -71,8 +72,11 @@ class Mixture:
     def _block_order(self, block: int) -> np.ndarray:
         if self._order[0] != block:
             start, end = self._counts(block * self.block), self._counts((block + 1) * self.block)
-            sources = np.repeat(np.arange(len(start)), np.subtract(end, start))
-            self._order = (block, sources[permutation(self.block, self.seed, len(self.lengths), block)])
+            counts = np.subtract(end, start)
+            jitter = permutation(self.block, self.seed, len(self.lengths), block) / self.block  # in [0, 1)
+            places = (np.concatenate([np.arange(count) for count in counts]) + jitter) / counts.repeat(counts)
+            sources = np.repeat(np.arange(len(counts)), counts)
+            self._order = (block, sources[np.argsort(places, kind="stable")])
         return self._order[1]
 
     def _walk(self, source: int, epoch: int) -> np.ndarray:

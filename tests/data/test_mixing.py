@@ -12,7 +12,7 @@ from facegpt.data.sample import Message, Sample
 from facegpt.errors import ConfigError
 
 PINNED_PERMUTATION = [5, 4, 6, 0, 3, 2, 7, 1]
-PINNED_POSITIONS = [(0, 4, 0), (0, 3, 0), (0, 0, 0), (1, 1, 0), (0, 2, 0), (0, 1, 0), (0, 2, 1), (1, 0, 0)]
+PINNED_POSITIONS = [(1, 1, 0), (0, 4, 0), (0, 3, 0), (0, 0, 0), (1, 0, 0), (0, 2, 0), (0, 1, 0), (1, 2, 0)]
 WEIGHTS, LENGTHS = [5.0, 3.0, 0.37], [50, 1000, 7]
 
 
@@ -28,7 +28,7 @@ def test_every_stretch_has_the_proportions_of_the_weights():
         count = np.cumsum(sources == source)
         drift = np.abs(count - share * np.arange(1, 4001))
         assert drift[mixture.block - 1 :: mixture.block].max() <= 1  # at the end of every block
-        assert drift.max() < mixture.block  # and it never builds up
+        assert drift.max() < 3  # spread evenly in between: a shuffled block drifts by up to 6
     assert abs((sources[:2000] == 0).mean() - (sources[2000:] == 0).mean()) < 0.01
 
 
