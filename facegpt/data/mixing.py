@@ -31,8 +31,8 @@ class Mixture:
     """Mixes sources in proportion to `weights`.
 
     Sample numbers are cut into blocks. In every block each source has its share to within one sample, and so
-    it has in all blocks together. Within a block a source's samples are spread evenly, with a jitter drawn for
-    the block, so that batches and ranks hold about the same work. Each source is walked through by a
+    it has in all blocks together. Within a block a source's samples are spread evenly, with a jitter drawn
+    for the block, so that batches and ranks hold about the same work. Each source is walked through by a
     permutation of its own, another one in every epoch: nothing repeats within an epoch. All of it follows
     from `seed`, the same on every machine.
 
