@@ -50,6 +50,8 @@ from facegpt.model.tiny import TinySize, build_tiny_llava, save_tiny_llava
 from facegpt.render.renderer import render
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+POINT_WEIGHT = 12 / GRID  # of a grid cell in the probe's vector of facts
+LARGEST_MOVE = 8  # pixels by which an image is moved at random, so that places are not learnt by heart
 MEASURED = 128  # held-out faces that are asked questions at the end
 
 
@@ -58,12 +60,12 @@ class Settings:
     out: str = "facegpt/assets/tiny_llava"
     work: str = "outputs/pretrain"
     seed: int = 0
-    faces: int = 7680
+    faces: int = 15360
     held_out: int = 512
-    vision_steps: int = 5000
+    vision_steps: int = 6000
     vision_batch: int = 32
     vision_lr: float = 1.2e-3
-    language_steps: int = 1200
+    language_steps: int = 1600
     language_batch: int = 16
     language_lr: float = 2e-3
     plain_share: float = 0.2  # of the conversations have no image
@@ -136,7 +138,7 @@ def normalise(images: np.ndarray) -> Tensor:
 
 def fact_vector(f: Facts) -> list[float]:
     """All facts as numbers for the vision probe: where things are and how they turn counts most."""
-    points = [3 * (value - GRID / 2) / (GRID / 4) for point in f.points.values() for value in point]
+    points = [POINT_WEIGHT * (value - GRID / 2) for point in f.points.values() for value in point]
     angles = [f.yaw / 7, f.pitch / 4, f.roll / 4, f.jaw / 4]
     rest = [(f.size - 1) * 10, 3 * f.lids, *[2 * v for v in f.light], 4 * f.warmth]
     identity = [*f.shape.values(), *list(f.colours.values())[:12]]
@@ -157,6 +159,24 @@ def mirror(f: Facts) -> Facts:
         movements={phrase: f.movements[swap(phrase)] for phrase in f.movements},
         light=(-f.light[0], *f.light[1:]),
     )
+
+
+def move_images(pixels: Tensor, moves: Tensor) -> Tensor:
+    """pixels (n,3,h,w) moved right and down by moves (n,2) pixels; the border is repeated."""
+    height, width = pixels.shape[-2:]
+    padded = F.pad(pixels, (LARGEST_MOVE,) * 4, mode="replicate")
+    corners = (LARGEST_MOVE - moves).tolist()
+    return torch.stack(
+        [image[:, y : y + height, x : x + width] for image, (x, y) in zip(padded, corners, strict=True)]
+    )
+
+
+def move_facts(vectors: Tensor, moves: Tensor, size: int) -> Tensor:
+    """Fact vectors (n,facts) of images of `size` pixels that were moved by moves (n,2): points move along."""
+    moved = vectors.clone()
+    points = moved[:, : 2 * len(POINTS)].unflatten(1, (-1, 2))
+    points += (moves * GRID / size * POINT_WEIGHT)[:, None]
+    return moved
 
 
 class Probe(nn.Module):
@@ -220,9 +240,11 @@ def pretrain_vision(
             flipped = torch.rand(len(rows), generator=generator) < 0.5
             pixels = normalise(images[rows.numpy()])
             pixels = torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels)
+            moves = torch.randint(-LARGEST_MOVE, LARGEST_MOVE + 1, (len(rows), 2), generator=generator)
             with autocast():
-                predicted = probe(patch_features(model, pixels))
-            loss = F.smooth_l1_loss(predicted.float(), targets[rows, flipped.long()])
+                predicted = probe(patch_features(model, move_images(pixels, moves)))
+            moved = move_facts(targets[rows, flipped.long()], moves, images.shape[-1])
+            loss = F.smooth_l1_loss(predicted.float(), moved)
             update(optimizer, loss, parameters, settings.vision_lr, step, settings.vision_steps)
             if step % 100 == 0 or step == settings.vision_steps - 1:
                 with torch.no_grad():
