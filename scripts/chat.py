@@ -1,7 +1,8 @@
 """python scripts/chat.py --checkpoint RUN --prompt "..." [--image FILE] --out DIR
 
 Asks a trained model once and writes DIR/reply.txt and, for every `<FACE>` of the reply, DIR/face_0.glb,
-face_0.png and face_0.json (its coefficients by name). Without --prompt it chats until the input ends:
+face_0.png and face_0.json (its coefficients by name); with --rigged also face_0_rigged.glb, which Blender,
+three.js or a game engine can animate. Without --prompt it chats until the input ends:
 `/image FILE` shows a picture with the next message, `/new` starts over, `/quit` leaves; faces are then
 numbered through the whole chat. --image takes a crop around one face, as in training; with --landmarks FILE
 it takes any photograph and cuts the crop itself.
@@ -26,6 +27,7 @@ from facegpt.mesh_io import export_mesh
 from facegpt.model.checkpoint import load_facegpt
 from facegpt.perception.align import crop_face
 from facegpt.perception.landmark_files import read_image, read_landmarks
+from facegpt.rigged_head import export_rigged_head
 from facegpt.visualize import head_picture
 
 PICTURE_SIZE = 512
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model, _ = load_facegpt(checkpoint, head.id, device, backbone=options.backbone)
         session = ChatSession(model, options.max_new_tokens, options.temperature, options.seed)
-        writer = Writer(head, options.out)
+        writer = Writer(head, options.out, options.rigged)
         if options.prompt is None:
             converse(session, writer, image)
         else:
@@ -65,6 +67,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--landmarks", type=Path, help="68 landmarks of --image, .pts or .npy, to crop it by")
     parser.add_argument("--out", required=True, type=Path, help="folder for reply and faces")
     parser.add_argument("--head", default="builtin", help='"builtin" or the head file used in training')
+    parser.add_argument("--rigged", action="store_true", help="write every face as a rigged GLB too")
     parser.add_argument("--backbone", help="where the vision-language model lies, if it has moved")
     parser.add_argument("--device", help="cuda or cpu; default: the GPU where there is one")
     parser.add_argument("--max-new-tokens", default=256, type=int)
@@ -102,8 +105,8 @@ def read_picture(path: Path | None, landmarks: Path | None) -> Image.Image | Non
 class Writer:
     """Writes turns into a folder; faces are numbered from 0, results of an earlier chat there are removed."""
 
-    def __init__(self, head: HeadModel, folder: Path) -> None:
-        self.head, self.folder = head, folder
+    def __init__(self, head: HeadModel, folder: Path, rigged: bool = False) -> None:
+        self.head, self.folder, self.rigged = head, folder, rigged
         self.faces = 0
         self.texts: list[str] = []
 
@@ -111,12 +114,14 @@ class Writer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.texts:
             for old in self.folder.iterdir():
-                if re.fullmatch(r"face_\d+\.(glb|png|json)|reply\.txt", old.name):
+                if re.fullmatch(r"face_\d+(_rigged\.glb|\.(glb|png|json))|reply\.txt", old.name):
                     old.unlink()
         for face, probability in zip(turn.faces, turn.probabilities, strict=True):
             name = f"face_{self.faces}"
             face = face.to("cpu")
             export_mesh(self.head.mesh(face), self.folder / f"{name}.glb")
+            if self.rigged:
+                export_rigged_head(self.head, face, self.folder / f"{name}_rigged.glb")
             with atomic_path(self.folder / f"{name}.png") as path:
                 head_picture(self.head, face, PICTURE_SIZE).save(path)
             coefficients = named_coefficients(face, self.head)

@@ -1,7 +1,8 @@
 """python scripts/fit.py --image FILE --landmarks FILE.pts|FILE.npy --out DIR
 
 Fits the head model to one photograph by analysis by synthesis, without any network that predicts faces, and
-writes DIR/face.glb, DIR/overlay.png and DIR/parameters.json (every coefficient by name, and the errors).
+writes DIR/face.glb, DIR/overlay.png and DIR/parameters.json (every coefficient by name, and the errors); with
+--rigged also DIR/face_rigged.glb, which Blender, three.js or a game engine can animate.
 Takes the 68 iBUG landmarks, or the 51 without the contour; coordinates are pixels of FILE. Half a minute on
 two CPU cores.
 """
@@ -36,6 +37,7 @@ from facegpt.perception.landmark_files import read_image, read_landmarks
 from facegpt.perception.recognizer import Recognizer, load_recognizer
 from facegpt.render.camera import project
 from facegpt.render.renderer import render
+from facegpt.rigged_head import export_rigged_head
 from facegpt.visualize import contact_sheet, draw_landmarks, head_picture, overlay, to_pil
 
 # Half the prior of training; the landmarks are weighed by `FitSettings` instead of the objective.
@@ -90,6 +92,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--recognizer", default="tiny", help='"tiny", an ArcFace file, or "none": no perceptual loss'
     )
     parser.add_argument("--size", default=224, type=int, help="side of the crop in pixels")
+    parser.add_argument("--rigged", action="store_true", help="write a rigged GLB too")
     return parser.parse_args(arguments)
 
 
@@ -175,6 +178,8 @@ def write_results(
     )
     options.out.mkdir(parents=True, exist_ok=True)
     export_mesh(head.mesh(fitted), options.out / "face.glb")
+    if options.rigged:
+        export_rigged_head(head, fitted, options.out / "face_rigged.glb")
     with atomic_path(options.out / "overlay.png") as path:
         sheet.save(path)
     write_json(

@@ -18,6 +18,7 @@ from talking_model import grey_image, talking_model
 from facegpt.chat import ChatSession
 from facegpt.head.format import save_head
 from facegpt.head.parameters import FaceParameters
+from facegpt.mesh_io import import_mesh
 from facegpt.model.checkpoint import load_facegpt, save_checkpoint
 from facegpt.model.tokens import FACE_TOKEN
 
@@ -66,6 +67,15 @@ def test_one_question_writes_the_reply_and_every_face(folder: Path, tmp_path: Pa
         vertices = small_head()(FaceParameters.from_vector(vector, small_head().layout)).vertices[0].numpy()
         assert np.allclose(mesh.vertices[: len(vertices)], vertices, atol=1e-6)
         assert Image.open(tmp_path / "out" / f"face_{number}.png").size == (48, 48)
+
+
+def test_rigged_faces_are_written_beside_the_plain_ones(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "face_9_rigged.glb").write_text("old")
+    assert chat.main(words(folder, tmp_path, "--prompt", "Show me the face.", "--rigged")) == 0
+    assert not (tmp_path / "face_9_rigged.glb").exists()
+    plain, rigged = (import_mesh(tmp_path / f"face_0{kind}.glb") for kind in ("", "_rigged"))
+    torch.testing.assert_close(rigged.vertices, plain.vertices, rtol=0, atol=1e-6)
+    assert torch.equal(rigged.triangles, plain.triangles)
 
 
 def test_faces_of_an_earlier_chat_do_not_stay_beside_the_new_reply(folder: Path, tmp_path: Path) -> None:

@@ -154,9 +154,11 @@ def test_the_script_writes_mesh_picture_and_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner_only: bool
 ) -> None:
     monkeypatch.setattr(fit, "FitSettings", lambda: QUICK)
-    assert fit.main(photograph(tmp_path, inner_only)) == 0
+    rigged = ["--rigged"] * inner_only
+    assert fit.main([*photograph(tmp_path, inner_only), *rigged]) == 0
     out = tmp_path / "out"
-    assert sorted(file.name for file in out.iterdir()) == ["face.glb", "overlay.png", "parameters.json"]
+    names = ["face.glb", *["face_rigged.glb"] * inner_only, "overlay.png", "parameters.json"]
+    assert sorted(file.name for file in out.iterdir()) == names
     mesh = trimesh.load_mesh(out / "face.glb")
     assert len(mesh.faces) == len(small_head().triangles)
     assert Image.open(out / "overlay.png").width > 4 * 64
