@@ -18,13 +18,21 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facegpt"
 
 
+def builtin_head_path() -> Path:
+    """Where the built-in head lies once it has been made.
+
+    The file is named after the code that makes it, so changed code makes a new one.
+    """
+    return cache_directory() / f"builtin_head_{_code_hash()}.safetensors"
+
+
 def builtin_head_data() -> HeadData:
     """The built-in head from the cache, generated first where there is no usable file.
 
-    The file is named after the code that makes it, so changed code makes a new one. It is renamed into place,
-    so several processes may start at once. Where the cache cannot be written the head is generated each time.
+    It is renamed into place, so several processes may start at once. Where the cache cannot be written the
+    head is generated each time.
     """
-    path = cache_directory() / f"builtin_head_{_code_hash()}.safetensors"
+    path = builtin_head_path()
     try:
         return load_head_data(path)
     except HeadFileError:  # not there yet, or damaged
