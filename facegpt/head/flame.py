@@ -8,7 +8,6 @@ optional. None of these files is part of facegpt.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from facegpt.errors import HeadFileError
-from facegpt.head.format import MAX_FILE_BYTES, HeadData
+from facegpt.head.flame_landmarks import LANDMARK_FILES, read_landmarks
+from facegpt.head.flame_texture import TEXTURE_FILES, read_texture
+from facegpt.head.format import HeadData
 from facegpt.head.unpickle import read_pickle, to_array
 
 RELEASES = {
@@ -27,12 +28,7 @@ RELEASES = {
 MODEL_KEYS = ("v_template", "f", "shapedirs", "posedirs", "weights", "J_regressor", "kintree_table")
 OPEN_KEY = "supr_expression_metadata"
 EXPRESSION_COLUMNS = 100  # the last columns of shapedirs; the ones before them are identity
-LANDMARKS, TEXTURE, MASKS, TEMPLATE = (
-    "landmark_embedding.npy",
-    "FLAME_texture.npz",
-    "FLAME_masks.pkl",
-    "head_template.obj",
-)
+MASKS, TEMPLATE = "FLAME_masks.pkl", "head_template.obj"
 VERTICES, LEFT_EYE, RIGHT_EYE = 5023, slice(3931, 4477), slice(4477, 5023)  # FLAME's topology
 
 
@@ -42,8 +38,9 @@ class FlameOptions:
 
     shape, expression, albedo: numbers of leading components (DECA's 100, 50, 50 by default).
     texture_size: texels per side; the 512 of the file are averaged down to it.
-    landmarks, texture, masks, template: files of other names or places; by default landmark_embedding.npy,
-        FLAME_texture.npz, FLAME_masks.pkl and head_template.obj beside the model, each where it exists.
+    landmarks, texture, masks, template: files of other names or places; by default those beside the model,
+        each where it exists: LANDMARK_FILES, TEXTURE_FILES (the first found of each), FLAME_masks.pkl and
+        head_template.obj.
     """
 
     shape: int = 100
@@ -74,11 +71,11 @@ def load_flame(path: str | Path, options: FlameOptions | None = None) -> HeadDat
     parents[0] = -1  # the file has 2^32 - 1 there
     triangles = array["f"].astype(np.int64)
     parts: dict[str, Any] = {}
-    if landmarks := _companion(path, options.landmarks, LANDMARKS):
+    if landmarks := _companion(path, options.landmarks, *LANDMARK_FILES):
         parts |= read_landmarks(landmarks)
     if template := _companion(path, options.template, TEMPLATE):
         parts |= read_template(template, triangles)
-    if texture := _companion(path, options.texture, TEXTURE):
+    if texture := _companion(path, options.texture, *TEXTURE_FILES):
         parts |= read_texture(texture, options.albedo, options.texture_size, own_uv="uv" not in parts)
     masks = _companion(path, options.masks, MASKS)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -121,71 +118,6 @@ def _split_shapedirs(
         if wanted > there:
             raise HeadFileError(f"{path} has {there} {name} components, {wanted} were asked for")
     return identity[..., : options.shape], expression[..., : options.expression]
-
-
-def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
-    """The landmark arrays of HeadData from landmark_embedding.npy, a pickled dictionary with torch tensors.
-
-    Raises HeadFileError when it is missing, hostile or something else.
-    """
-    embedding = read_pickle(path)
-
-    def get(key: str, *shape: int) -> np.ndarray:
-        if not isinstance(embedding, dict) or key not in embedding:
-            raise HeadFileError(f"{path} is not FLAME's landmark_embedding.npy: it has no {key}")
-        array = to_array(embedding[key], f"{path}: {key}")
-        if array.size != np.prod(shape):
-            raise HeadFileError(f"{path}: {key} has shape {array.shape}, not {shape}")
-        return array.reshape(shape)
-
-    return {
-        "landmark_triangles": get("full_lmk_faces_idx", 68),
-        "landmark_barycentric": get("full_lmk_bary_coords", 68, 3),
-        "contour_triangles": get("dynamic_lmk_faces_idx", 79, 17),
-        "contour_barycentric": get("dynamic_lmk_bary_coords", 79, 17, 3),
-    }
-
-
-def read_texture(path: str | Path, components: int, size: int, own_uv: bool) -> dict[str, np.ndarray]:
-    """The texture arrays of HeadData from FLAME_texture.npz or FLAME_albedo_from_BFM.npz.
-
-    Both are BGR, the first 0..255, the second 0..1. The texture is averaged down to size x size texels;
-    `own_uv` takes the texture coordinates from this file.
-    Raises HeadFileError when it is broken or has fewer components, or when size does not divide its side.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > MAX_FILE_BYTES:
-            raise HeadFileError(f"{path} would take {unpacked} bytes unpacked")
-        with np.load(path, allow_pickle=False) as file:
-            if "specMU" in file:
-                raise HeadFileError(
-                    f"{path} is a linear albedo model with specular parts; facegpt needs FLAME_texture.npz"
-                )
-            mean_key, basis_key, white = ("mean", "tex_dir", 255) if "mean" in file else ("MU", "PC", 1)
-            mean, basis = file[mean_key], file[basis_key]
-            uv = {"uv": file["vt"], "uv_triangles": file["ft"]} if own_uv and "vt" in file else {}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise HeadFileError(f"{path} is not a FLAME texture ({error})") from error
-    if own_uv and not uv:
-        raise HeadFileError(f"{path} has no texture coordinates; put {TEMPLATE} beside the model")
-    side = round((mean.size / 3) ** 0.5)
-    if basis.shape[-1] < components or mean.size != 3 * side**2 or basis.size != mean.size * basis.shape[-1]:
-        raise HeadFileError(
-            f"{path}: mean {mean.shape} and basis {basis.shape} do not give {components} components"
-        )
-    if side % (size := min(size, side)):
-        raise HeadFileError(
-            f"{path}: a texture of {side} cannot be averaged to {size}; choose a divisor of {side}"
-        )
-
-    def convert(texels: np.ndarray) -> np.ndarray:  # -> (size, size, 3, columns), RGB
-        step = side // size
-        blocks = texels.reshape(size, step, size, step, 3, -1).astype(np.float32).mean((1, 3))
-        return blocks[:, :, ::-1] / white
-
-    return {"texture_mean": convert(mean)[..., 0], "texture_basis": convert(basis[..., :components]), **uv}
 
 
 def read_template(path: str | Path, triangles: np.ndarray) -> dict[str, np.ndarray]:
@@ -232,11 +164,11 @@ def _regions(path: Path | None, vertices: int) -> dict[str, np.ndarray]:
     return regions
 
 
-def _companion(model: Path, given: str | Path | None, usual: str) -> Path | None:
-    """The file that was given, else the one of the usual name beside the model where there is one."""
-    path = model.parent / usual if given is None else Path(given)
-    if path.is_file():
-        return path
+def _companion(model: Path, given: str | Path | None, *usual: str) -> Path | None:
+    """The file that was given, else the first of the usual names that lies beside the model."""
     if given is not None:
-        raise HeadFileError(f"the file {path} does not exist")
-    return None
+        if not Path(given).is_file():
+            raise HeadFileError(f"the file {given} does not exist")
+        return Path(given)
+    beside = [model.parent / name for name in usual]
+    return next((path for path in beside if path.is_file()), None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ import safetensors.numpy
 
 from facegpt.errors import HeadFileError
 from facegpt.files import atomic_path
+from facegpt.head.npz import ERRORS, read_npz
 
 LANDMARKS, CONTOUR = 68, 17
 CONTOUR_ROWS = 79  # yaw 0..39 degrees, then -1..-39
-MAX_FILE_BYTES = 4 << 30  # far above any head; keeps a broken or hostile file from filling the memory
+MAX_FILE_BYTES = 2 << 30  # far above any head; keeps a broken or hostile file from filling the memory
 ID_GRID = 1e6  # the id is taken of values rounded to 1e-6
 
 INTEGERS = ("triangles", "parents", "uv_triangles", "landmark_triangles", "contour_triangles")
@@ -149,26 +149,14 @@ def load_head_data(path: str | Path) -> HeadData:
         return HeadData(**members)
     except HeadFileError as error:
         raise HeadFileError(f"{path}: {error}") from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        zipfile.BadZipFile,
-        safetensors.SafetensorError,
-    ) as error:
+    except (*ERRORS, AttributeError, safetensors.SafetensorError) as error:
         raise HeadFileError(
             f"{path} is not a facegpt head file ({error}); save one with save_head"
         ) from error
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    _require(size <= MAX_FILE_BYTES, f"unpacked it would take {size} bytes")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = read_npz(path, MAX_FILE_BYTES)
     return arrays, str(arrays.pop("header"))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ from facegpt.errors import HeadFileError
 
 MAX_PICKLE_BYTES = 1 << 30  # FLAME's model files have 53 MB
 _MAX_DENSE = 1 << 24  # entries of an unpacked sparse matrix
+_MAX_STORAGE = 1 << 26  # bytes of a tensor; FLAME's landmark tables have 16 kB
 _MAX_NESTING = 8
 _NUMBER_CODES = {"b1", "?", "f2"} | {f"{kind}{size}" for kind in "iu" for size in "1248"} | {"f4", "f8"}
 
@@ -187,7 +189,7 @@ class _Chumpy(_Record):
 
     def content(self) -> Any:
         if not isinstance(self.state, dict) or "x" not in self.state:
-            raise ValueError("a chumpy object without a value 'x'")
+            raise ValueError("a chumpy object without a value 'x'; save the file again with plain arrays")
         return self.state["x"]
 
 
@@ -199,6 +201,10 @@ class _Tensor(_Record):
     def to_numpy(self) -> np.ndarray:
         storage, offset, size, stride = self.state[:4]
         (raw,) = storage.state
+        if zipfile.is_zipfile(io.BytesIO(raw)):  # torch unpacks compressed archives too
+            with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+                if sum(member.file_size for member in archive.infolist()) > _MAX_STORAGE:
+                    raise ValueError(f"a tensor of more than {_MAX_STORAGE} bytes")
         # weights_only is torch's own restricted reader
         typed = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
         flat = torch.empty(0, dtype=typed.dtype).set_(typed._untyped_storage)  # untyped() warns

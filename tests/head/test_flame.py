@@ -21,7 +21,7 @@ from small_head import small_head, small_head_data
 
 from facegpt.errors import HeadFileError
 from facegpt.head import flame
-from facegpt.head.flame import FlameOptions, load_flame, read_template, read_texture
+from facegpt.head.flame import FlameOptions, load_flame, read_template
 from facegpt.head.format import save_head
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -149,27 +149,22 @@ def test_texture_alone_brings_its_own_coordinates(tmp_path):
     np.testing.assert_allclose(data.texture_mean, small_head_data().texture_mean, atol=1e-6)
 
 
-def test_a_texture_is_averaged_over_blocks(tmp_path):
-    texels = np.arange(4 * 4 * 3, dtype=np.float64).reshape(4, 4, 3)
-    np.savez(tmp_path / "t.npz", mean=texels, tex_dir=np.zeros((4, 4, 3, 2)))
-    mean = read_texture(tmp_path / "t.npz", 2, size=2, own_uv=False)["texture_mean"]
-    blue_of_first_block = (0 + 3 + 12 + 15) / 4 / 255
-    assert mean[0, 0, 2] == pytest.approx(blue_of_first_block)  # channel 0 of the file is blue
-
-
-def test_the_albedo_of_bfm_is_read_in_its_own_range(tmp_path):
-    texels = np.full((4, 4, 3), (0.1, 0.2, 0.3))
-    np.savez(tmp_path / "t.npz", MU=texels, PC=np.ones((4, 4, 3, 5)) * 0.01)
-    texture = read_texture(tmp_path / "t.npz", 3, size=4, own_uv=False)
-    np.testing.assert_allclose(texture["texture_mean"][1, 2], [0.3, 0.2, 0.1], rtol=1e-6)
-    assert texture["texture_basis"].shape == (4, 4, 3, 3)
-
-
-def test_linear_albedo_with_specular_parts_is_refused(tmp_path):
-    black = np.zeros((4, 4, 3))
-    np.savez(tmp_path / "a.npz", MU=black, PC=np.zeros((4, 4, 3, 2)), specMU=black)
-    with pytest.raises(HeadFileError, match=r"a\.npz is a linear albedo"):
-        read_texture(tmp_path / "a.npz", 2, size=4, own_uv=False)
+@pytest.mark.parametrize(
+    ("name", "landmarks"),
+    [("albedoModel2020_FLAME_albedoPart.npz", False), ("flame_static_embedding_68.pkl", True)],
+)
+def test_files_of_other_projects_are_found_beside_the_model(tmp_path, name, landmarks):
+    model, data = write_flame_2023(tmp_path), small_head_data()
+    if landmarks:
+        table = {"lmk_face_idx": data.landmark_triangles, "lmk_b_coords": data.landmark_barycentric}
+        (tmp_path / name).write_bytes(pickle.dumps(table, protocol=2))
+    else:
+        linear = np.full((32, 32, 3), (0.1, 0.2, 0.4))
+        part = {"MU": linear, "PC": np.zeros((32, 32, 3, 60)), "specMU": linear}
+        np.savez(tmp_path / name, **part, vt=data.uv, ft=data.uv_triangles)
+    head = HeadModel.load(model)
+    assert head().landmarks.shape[1] == (68 if landmarks else 0)
+    assert head.layout.albedo == (0 if landmarks else 50)
 
 
 def test_masks_become_regions_with_eyes_and_ears_joined(folder):
@@ -215,13 +210,6 @@ def test_arrays_that_do_not_fit_name_the_file(tmp_path):
     path.write_bytes(pickle.dumps(flame_arrays() | {"J_regressor": scipy.sparse.csc_matrix((5, 7))}))
     with pytest.raises(HeadFileError, match=r"generic_model\.pkl: .*joint_regressor has shape \(5, 7\)"):
         HeadModel.load(path)
-
-
-def test_an_embedding_of_another_kind_is_refused(folder):
-    for content, message in ({"x": 1}, "has no full_lmk_faces_idx"), ({"full_lmk_faces_idx": [1]}, "shape"):
-        np.save(folder / "landmark_embedding.npy", np.array(content, dtype=object), allow_pickle=True)
-        with pytest.raises(HeadFileError, match=rf"landmark_embedding\.npy.*{message}"):
-            load_flame(folder / "generic_model.pkl")
 
 
 class RunsACommand:

@@ -1,10 +1,12 @@
 """The head file: exact round trips, a stable id, and refusals that say what is wrong."""
 
+import io
 import json
 import multiprocessing
 import pickle
 import sys
 import types
+import zipfile
 from dataclasses import fields, replace
 
 import numpy as np
@@ -203,3 +205,36 @@ def test_two_processes_may_fill_the_cache_at_once(fake_builtin):
         assert process.exitcode == 0
     (file,) = cache.cache_directory().iterdir()
     assert head_id(load_head_data(file)) == small_head().id
+
+
+def test_an_archive_that_unpacks_to_more_than_a_head_is_refused_unread(tmp_path, monkeypatch):
+    from facegpt.head import format as head_format
+
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, v_template=np.zeros((1_000_000, 3)), header=np.array("{}"))
+    assert path.stat().st_size < 50_000
+    monkeypatch.setattr(head_format, "MAX_FILE_BYTES", 1 << 20)
+    with pytest.raises(HeadFileError, match=r"bomb\.npz: it would take \d+ bytes unpacked"):
+        load_head_data(path)
+
+
+def test_a_header_that_asks_for_more_than_the_file_holds_is_refused_unread(tmp_path):
+    raw = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        raw, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**9)}
+    )
+    with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:
+        archive.writestr("v_template.npy", raw.getvalue() + b"12345678")
+    with pytest.raises(HeadFileError, match=r"lie\.npz: v_template asks for 8000000000000000000 bytes"):
+        load_head_data(tmp_path / "lie.npz")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_licence_and_source_go_with_the_file(tmp_path, suffix):
+    data = replace(small_head_data(), metadata={"licence": "MIT\n\nlong text", "source": "somewhere"})
+    save_head(data, tmp_path / f"head{suffix}")
+    assert load_head_data(tmp_path / f"head{suffix}").metadata == {
+        "units": "metres",
+        "licence": "MIT\n\nlong text",
+        "source": "somewhere",
+    }

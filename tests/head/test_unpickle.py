@@ -64,6 +64,17 @@ def test_chumpy_arrays_give_their_value(tmp_path):
     np.testing.assert_array_equal(to_array(read["nested"], "nested"), VALUES["fortran"])
 
 
+def test_chumpy_expressions_without_a_value_are_refused_in_a_sentence(tmp_path):
+    with fake_chumpy() as ch:
+        expression = ch(VALUES["floats"])
+        del expression.x  # chumpy.ch_ops.add and its like keep their operands instead
+        expression.a = expression.b = 1
+        (tmp_path / "x.pkl").write_bytes(python2_pickle({"v_template": expression}))
+    read = read_pickle(tmp_path / "x.pkl")
+    with pytest.raises(HeadFileError, match="chumpy object without a value 'x'; save the file again"):
+        to_array(read["v_template"], "v_template")
+
+
 def test_npy_files_with_a_dictionary(tmp_path):
     np.save(tmp_path / "x.npy", np.array(VALUES, dtype=object), allow_pickle=True)
     read = read_pickle(tmp_path / "x.npy")
@@ -112,6 +123,10 @@ def hostile_pickles(witness):
             pickle.dumps({"v_template": np.array([Calls(os.system, shell)], dtype=object)}),
             "system",
         ),
+        "nested reduce": (
+            pickle.dumps(Calls(np.dtype, Calls(getattr, Calls(importlib.import_module, "os"), "system"))),
+            "getattr|import_module",
+        ),
         "nested in arguments": (pickle.dumps(Calls(np.dtype, Calls(os.system, shell))), "system"),
         "dotted name": (b"\x80\x04\x8c\x05numpy\x8c\x0ddtype.__new__\x93.", r"numpy\.dtype\.__new__"),
         "submodule of an allowed one": (b"cnumpy.core.multiarray\nload\n.", "multiarray.load"),
@@ -148,6 +163,25 @@ def test_a_hostile_storage_inside_a_tensor_is_not_unpickled(tmp_path):
     with pytest.raises(HeadFileError, match="t is broken"):
         to_array(read_pickle(path)["t"], "t")
     assert not witness.exists()
+
+
+def test_a_tensor_that_unpacks_to_gigabytes_is_refused_unread(tmp_path, monkeypatch):
+    import io
+    import zipfile
+
+    stored = io.BytesIO()
+    torch.save(torch.zeros(1 << 16), stored)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(stored) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+    monkeypatch.setattr(unpickle, "_MAX_STORAGE", 1 << 17)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    storage = Calls(torch.storage._load_from_bytes, packed.getvalue())
+    tensor = Calls(torch._utils._rebuild_tensor_v2, storage, 0, (2,), (1,), False, {})
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"t": tensor}))
+    with pytest.raises(HeadFileError, match="a tensor of more than 131072 bytes"):
+        to_array(read_pickle(tmp_path / "x.pkl")["t"], "t")
 
 
 def test_functions_of_the_reader_cannot_be_altered_by_a_pickle(tmp_path):
