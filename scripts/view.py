@@ -1,53 +1,55 @@
-"""Contact sheets of a head: identities, expressions, poses and albedo.
+"""Contact sheets of a head: its mean, what every component does, poses, and crowds of random people.
 
     python scripts/view.py --sheet out.png
-    python scripts/view.py --sheet out.png --head my_head.npz --parts expressions poses --size 200
+    python scripts/view.py --sheet out.png --parts expressions poses --size 200
+    python scripts/view.py --sheet out.png --head my_head.npz --parts crowd --count 25 --seed 3
 
-Every picture is drawn by the package's own renderer in studio light.
+Parts: `mean` from four sides, with albedo and as clay; `identities`, `expressions` and `albedo` show
+components, identity and albedo at -2 and +2 standard deviations, expressions at 1; `poses` turns head, jaw,
+neck and eyes; `crowd` draws random people under varied light; `training` draws random faces as pretraining
+sees them. Every picture is drawn by the package's own renderer.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from torch.nn import functional as F
 
+from facegpt.data.synthetic import background, photograph, sample_parameters
+from facegpt.errors import FaceGPTError
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
-from facegpt.head.parameters import FaceParameters
-from facegpt.visualize import contact_sheet, head_picture
+from facegpt.render.renderer import render, render_mesh
+from facegpt.visualize import BACKGROUND, INK, contact_sheet, head_picture, to_pil
 
-PARTS = ("mean", "identities", "components", "expressions", "poses", "albedo", "crowd")
-COLUMNS = 10
+PARTS = ("mean", "identities", "expressions", "poses", "albedo", "crowd", "training")
+WIDTH = 1900  # pixels of the page, about
+TRAINING_SIZE = 112
 
 
-def mean_rows(head: HeadModel, size: int) -> tuple[list[list[Image.Image]], list[str]]:
+def mean_pictures(head: HeadModel, size: int) -> list[Image.Image]:
     """The mean face from four sides, with albedo and as clay."""
-    mean, yaws = head.mean_parameters(), (0.0, 0.5, 1.0, 1.57)
-    rows = [[head_picture(head, mean, 2 * size, yaw, clay) for yaw in yaws] for clay in (False, True)]
-    return rows, [f"{round(yaw * 57.3)} degrees" for yaw in yaws]
-
-
-def random_rows(head: HeadModel, size: int, albedo: bool, count: int = 20) -> list[list[Image.Image]]:
-    """Random people, the same ones for every call."""
-    generator = torch.Generator().manual_seed(0)
+    mean = head.mean_parameters()
     pictures = []
-    for index in range(count):
-        person = head.mean_parameters()
-        person = person.replace(shape=torch.randn(person.shape.shape, generator=generator))
-        if albedo:
-            person = person.replace(albedo=torch.randn(person.albedo.shape, generator=generator))
-        pictures.append(head_picture(head, person, size, (0.0, 0.5)[index % 2], clay=not albedo))
-    return [pictures[k : k + COLUMNS] for k in range(0, count, COLUMNS)]
+    for degrees in (0, 30, 60, 90):
+        yaw = math.radians(degrees)
+        both = [head_picture(head, mean, 2 * size, yaw, clay) for clay in (False, True)]
+        pictures.append(captioned(both, f"{degrees} degrees", stacked=True))
+    return pictures
 
 
 def component_pictures(
-    head: HeadModel, group: str, names: list[str], values: tuple[float, ...], size: int, clay: bool
-) -> list[tuple[str, list[Image.Image]]]:
-    """For each named component of a parameter group, the mean face with it at each of the values."""
+    head: HeadModel, group: str, names: Sequence[str], values: Sequence[float], size: int, clay: bool = False
+) -> list[Image.Image]:
+    """For each leading component of a parameter group, the mean face with it at each of the values."""
     pictures = []
     for index, name in enumerate(names):
         row = []
@@ -55,67 +57,135 @@ def component_pictures(
             parameters = head.mean_parameters()
             coefficients = getattr(parameters, group).clone()
             coefficients[:, index] = value
-            row.append(head_picture(head, replace(parameters, **{group: coefficients}), size, 0.3, clay))
-        pictures.append((name, row))
+            # The face fills its picture: what components move or paint is often small.
+            larger = round(1.25 * size)
+            picture = head_picture(head, replace(parameters, **{group: coefficients}), larger, 0.35, clay)
+            left, top = round(0.51 * larger - 0.5 * size), round(0.09 * larger)
+            row.append(picture.crop((left, top, left + size, top + size)))
+        pictures.append(captioned(row, name.replace("_", " ")))
     return pictures
 
 
-def pose_rows(head: HeadModel, size: int) -> tuple[list[list[Image.Image]], list[str]]:
-    """Head turned, jaw opened, neck bent, eyes turned."""
-    poses: dict[str, FaceParameters] = {}
+def pose_pictures(head: HeadModel, size: int) -> list[Image.Image]:
+    """Head turned, jaw opened, neck bent, eyes turned; angles in degrees."""
     mean = head.mean_parameters(neck=True, eyes=True)
-
-    def posed(group: str, column: int, value: float) -> FaceParameters:
-        changed = getattr(mean, group).clone()
-        changed[:, column] = value
-        if group == "eyes":
-            changed[:, column + 3] = value
-        return replace(mean, **{group: changed})
-
-    for name, column, values in (
-        ("turn", 1, (-0.6, 0.6)),
-        ("nod", 0, (-0.3, 0.3)),
-        ("jaw", 3, (0.12, 0.25, 0.44)),
-    ):
-        poses |= {f"{name} {value:+.2f}": posed("pose", column, value) for value in values}
-    poses |= {f"neck {value:+.1f}": posed("neck", 2, value) for value in (-0.3, 0.3)}
-    poses |= {f"eyes {value:+.1f}": posed("eyes", 1, value) for value in (-0.4, 0.4)}
-    return [[head_picture(head, parameters, size) for parameters in poses.values()]], list(poses)
+    poses = [
+        ("turn", "pose", (1,), (-35, 35)), ("nod", "pose", (0,), (-20, 20)),
+        ("lean", "pose", (2,), (-15, 15)),
+        ("jaw", "pose", (3,), (7, 15, 25)), ("neck", "neck", (2,), (-18, 18)),
+        ("eyes turn", "eyes", (1, 4), (-25, 25)), ("eyes nod", "eyes", (0, 3), (-20, 20)),
+    ]  # fmt: skip
+    pictures = []
+    for name, group, columns, angles in poses:
+        for angle in angles:
+            changed = getattr(mean, group).clone()
+            changed[:, list(columns)] = math.radians(angle)
+            picture = head_picture(head, replace(mean, **{group: changed}), size)
+            pictures.append(captioned([picture], f"{name} {angle:+d}"))
+    return pictures
 
 
-def expression_rows(head: HeadModel, size: int) -> tuple[list[list[Image.Image]], list[str]]:
-    pictures = component_pictures(head, "expression", head.expression_names, (1.0,), size, clay=False)
-    rows = []
-    for start in range(0, len(pictures), COLUMNS):
-        rows.append([row[0] for _, row in pictures[start : start + COLUMNS]])
-    titles = [" ".join(name for name, _ in pictures[k::COLUMNS]) for k in range(COLUMNS)]
-    return rows, titles
+def crowd_pictures(head: HeadModel, size: int, count: int, seed: int) -> list[Image.Image]:
+    """Random people of varied pose under varied light, before a plain wall, mouths mostly closed."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = sample_parameters(head, count, generator)
+    people = head.mean_parameters(count, neck=head.layout.neck, eyes=head.layout.eyes)
+    light = drawn.lighting.unflatten(1, (9, 3))
+    light = torch.lerp(light, light.mean(2, keepdim=True), 0.6).flatten(1)  # a camera's white balance
+    people = people.replace(shape=drawn.shape, albedo=drawn.albedo, lighting=light)
+    people = people.replace(
+        expression=0.5 * drawn.expression, pose=drawn.pose * people.pose.new_tensor([0.7] * 6)
+    )
+    low, high = head.v_template.amin(dim=0), head.v_template.amax(dim=0)
+    tall = high[1] - low[1]
+    camera = torch.stack([2.0 / tall, 0 * tall, 0.42 * tall - high[1]])[None]
+    pictures = []
+    with torch.no_grad():
+        for index in range(count):
+            mesh = head.mesh(people[index : index + 1])
+            shown = render_mesh(mesh, camera, light[index : index + 1], 2 * size, 2 * size)
+            wall = torch.tensor(BACKGROUND).to(shown.image).reshape(1, 3, 1, 1) * 0.93
+            image = shown.image.clamp(0, 1) + (1 - shown.mask[:, None]) * wall
+            pictures.append(to_pil(F.avg_pool2d(image, 2)[0]))
+    return pictures
 
 
-def draw(head: HeadModel, parts: list[str], size: int) -> Image.Image:
-    """One tall picture with the wanted parts below one another."""
+def training_pictures(head: HeadModel, count: int, seed: int) -> list[Image.Image]:
+    """Random faces as pretraining on synthetic photographs sees them, in their own size."""
+    generator = torch.Generator().manual_seed(seed)
+    parameters = sample_parameters(head, count, generator)
+    walls = background(count, TRAINING_SIZE, generator)
+    pictures = []
+    with torch.no_grad():
+        for index in range(count):
+            shown = render(head, parameters[index : index + 1], TRAINING_SIZE)
+            pictures.append(to_pil(photograph(shown, walls[index : index + 1], generator)[0]))
+    return pictures
+
+
+def captioned(pictures: Sequence[Image.Image], text: str, stacked: bool = False) -> Image.Image:
+    """Pictures of one size side by side, or stacked, over a caption."""
+    width, height = pictures[0].size
+    columns, rows = (1, len(pictures)) if stacked else (len(pictures), 1)
+    font, text = _fitting_font(text, columns * width - 4, max(11, min(20, round(0.11 * height))))
+    line = sum(font.getmetrics()) + 3 if isinstance(font, ImageFont.FreeTypeFont) else 16
+    tile = Image.new("RGB", (columns * width, rows * height + line), "white")
+    for number, picture in enumerate(pictures):
+        place = (0, number * height) if stacked else (number * width, 0)
+        tile.paste(picture, place)
+    pen = ImageDraw.Draw(tile)
+    pen.text((tile.width // 2, tile.height - line + 2), text, fill=INK, font=font, anchor="ma")
+    return tile
+
+
+def _fitting_font(
+    text: str, width: int, size: int
+) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, str]:
+    """The largest legible font in which the text fits the width; a text that fits in none is cut short."""
+    for smaller in range(size, 8, -1):
+        font = ImageFont.load_default(size=float(smaller))
+        if font.getlength(text) <= width:
+            return font, text
+    while len(text) > 1 and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return font, text + "…"
+
+
+def section(title: str, pictures: Sequence[Image.Image]) -> Image.Image:
+    """A headline over a table of pictures as wide as the page."""
+    gap = max(6, round(min(pictures[0].size) * 0.05))
+    columns = max(1, min(len(pictures), (WIDTH - gap) // (pictures[0].width + gap)))
+    # Full rows, when they are not much shorter.
+    columns = next((k for k in range(columns, columns // 2, -1) if len(pictures) % k == 0), columns)
+    table = contact_sheet([pictures[k : k + columns] for k in range(0, len(pictures), columns)])
+    font = ImageFont.load_default(size=28.0)
+    width = max(table.width, round(font.getlength(title)) + 24)
+    sheet = Image.new("RGB", (width, table.height + 48), "white")
+    ImageDraw.Draw(sheet).text((gap, 12), title, fill=INK, font=font)
+    sheet.paste(table, (0, 48))
+    return sheet
+
+
+def draw(head: HeadModel, parts: Sequence[str], size: int, count: int = 64, seed: int = 0) -> Image.Image:
+    """One page with the wanted parts below one another.
+
+    size: pixels of one face; count: people of a crowd. Raises ValueError when the head has nothing to show
+    for a part.
+    """
     sheets = []
-    if "mean" in parts:
-        sheets.append(contact_sheet(*mean_rows(head, size)))
-    if "identities" in parts:
-        sheets.append(contact_sheet(random_rows(head, size, albedo=False)))
-    for part, group, names in (
-        ("components", "shape", head.shape_names[:30]),
-        ("albedo", "albedo", head.albedo_names[:30]),
-    ):
-        if part in parts:
-            table = component_pictures(head, group, names, (-2.0, 2.0), size, clay=part == "components")
-            columns = [[row[k] for _, row in table[s : s + COLUMNS]] for s in (0, 10, 20) for k in (0, 1)]
-            titles = [
-                ", ".join(name.replace("_", " ") for name, _ in table[k::COLUMNS]) for k in range(COLUMNS)
-            ]
-            sheets.append(contact_sheet(columns, titles))
-    if "expressions" in parts:
-        sheets.append(contact_sheet(*expression_rows(head, size)))
-    if "poses" in parts:
-        sheets.append(contact_sheet(*pose_rows(head, size)))
-    if "crowd" in parts:
-        sheets.append(contact_sheet(random_rows(head, size, albedo=True)))
+    for part in parts:
+        if part == "mean":
+            sheets.append(section("Mean face", mean_pictures(head, size)))
+        elif part == "poses":
+            sheets.append(section("Poses, in degrees", pose_pictures(head, size)))
+        elif part == "crowd":
+            title = f"{count} random people under varied light"
+            sheets.append(section(title, crowd_pictures(head, round(1.3 * size), count, seed)))
+        elif part == "training":
+            title = f"Random faces as training sees them, {TRAINING_SIZE} pixels"
+            sheets.append(section(title, training_pictures(head, count, seed)))
+        else:
+            sheets.append(component_section(head, part, size))
     page = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), "white")
     top = 0
     for sheet in sheets:
@@ -124,20 +194,64 @@ def draw(head: HeadModel, parts: list[str], size: int) -> Image.Image:
     return page
 
 
-def main() -> None:
+def component_section(head: HeadModel, part: str, size: int) -> Image.Image:
+    """Identities or albedo at -2 and +2, or expressions at 1."""
+    group, names, layout = {
+        "identities": ("shape", head.shape_names, head.layout.shape),
+        "expressions": ("expression", head.expression_names, head.layout.expression),
+        "albedo": ("albedo", head.albedo_names, head.layout.albedo),
+    }[part]
+    if layout == 0:
+        raise ValueError(f"this head has no {group} components; leave {part!r} out of --parts")
+    names = list(names) or [f"{group} {index + 1}" for index in range(layout)]
+    if part == "expressions":
+        return section("Expressions at 1", component_pictures(head, group, names, (1.0,), size))
+    title = f"{'Identity' if group == 'shape' else 'Albedo'} components at -2 and +2 standard deviations"
+    pictures = component_pictures(head, group, names[:50], (-2.0, 2.0), size, clay=group == "shape")
+    return section(title, pictures)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sheet", type=Path, required=True, help="picture to write")
+    parser.add_argument("--sheet", type=Path, required=True, help="PNG to write")
     parser.add_argument("--head", type=Path, help="head file; the built-in head when left out")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--size", type=int, default=150, help="pixels of one face")
-    arguments = parser.parse_args()
-    head = HeadModel.load(arguments.head) if arguments.head else HeadModel.builtin()
-    page = draw(head, arguments.parts, arguments.size)
-    with atomic_path(arguments.sheet) as path:
-        page.save(path, format="PNG")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, help="what to draw; all that the head has by default"
+    )
+    parser.add_argument("--size", type=int, default=150, help="pixels of one face, 48 to 1024 (default 150)")
+    parser.add_argument("--count", type=int, default=64, help="people in each crowd, 1 to 400 (default 64)")
+    parser.add_argument("--seed", type=int, default=0, help="which people the crowds show (default 0)")
+    options = parser.parse_args(arguments)
+    if not 48 <= options.size <= 1024:
+        parser.error(f"--size {options.size} is not between 48 and 1024 pixels")
+    if not 1 <= options.count <= 400:
+        parser.error(f"--count {options.count} is not between 1 and 400 people")
+    if options.sheet.suffix.lower() != ".png":
+        parser.error(f"--sheet {options.sheet} does not end in .png, the only format written")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        head = HeadModel.load(options.head) if options.head else HeadModel.builtin()
+        sizes = {
+            "identities": head.layout.shape,
+            "expressions": head.layout.expression,
+            "albedo": head.layout.albedo,
+        }
+        parts = options.parts or [part for part in PARTS if sizes.get(part, 1) > 0]
+        page = draw(head, parts, options.size, options.count, options.seed)
+        with atomic_path(options.sheet) as path:
+            page.save(path, format="PNG")
+    except (FaceGPTError, ValueError, OSError) as error:
+        print(f"view: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {options.sheet}, {page.width} x {page.height} pixels: {', '.join(parts)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -24,7 +24,14 @@ CONTOUR_ROWS = 79  # yaw 0..39 degrees, then -1..-39
 MAX_FILE_BYTES = 2 << 30  # far above any head; keeps a broken or hostile file from filling the memory
 ID_GRID = 1e6  # the id is taken of values rounded to 1e-6
 
-INTEGERS = ("triangles", "parents", "uv_triangles", "landmark_triangles", "contour_triangles")
+INTEGERS = (
+    "triangles",
+    "parents",
+    "uv_triangles",
+    "landmark_triangles",
+    "contour_triangles",
+    "dense_triangles",
+)
 NAMES = ("shape_names", "expression_names", "albedo_names")
 REGION_PREFIX = "regions/"
 
@@ -43,6 +50,8 @@ class HeadData:
     landmark_triangles (68,), landmark_barycentric (68,3): iBUG order, frontal contour; or None.
     contour_triangles (79,17), contour_barycentric (79,17,3): contour by yaw, rows as in
         `facegpt.head.landmarks.contour_row`; or None.
+    dense_triangles (N,), dense_barycentric (N,3): any number of further landmarks, with dense_names, such as
+        "lips_outer_3"; or None. Files written before these existed are read as heads without them.
     regions: name -> bool (V,).
     metadata: free text such as name, licence, source; units is "metres".
 
@@ -65,10 +74,13 @@ class HeadData:
     landmark_barycentric: np.ndarray | None = None
     contour_triangles: np.ndarray | None = None
     contour_barycentric: np.ndarray | None = None
+    dense_triangles: np.ndarray | None = None
+    dense_barycentric: np.ndarray | None = None
     regions: dict[str, np.ndarray] = field(default_factory=dict)
     shape_names: list[str] = field(default_factory=list)
     expression_names: list[str] = field(default_factory=list)
     albedo_names: list[str] = field(default_factory=list)
+    dense_names: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,6 +99,10 @@ class HeadData:
                 setattr(self, name, [f"{name.removesuffix('_names')} {k + 1}" for k in range(size)])
             count = len(getattr(self, name))
             _require(count == size, f"{name} has {count} entries for {size} components")
+        points = 0 if self.dense_triangles is None else len(self.dense_triangles)
+        self.dense_names = self.dense_names or [f"dense {k + 1}" for k in range(points)]
+        count = len(self.dense_names)
+        _require(count == points, f"dense_names has {count} entries for {points} landmarks")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array that is present, by name; region masks as "regions/NAME"."""
@@ -94,7 +110,7 @@ class HeadData:
         return arrays | {REGION_PREFIX + name: mask for name, mask in self.regions.items()}
 
     def _optional_arrays(self) -> dict[str, np.ndarray | None]:
-        skip = {*NAMES, "regions", "metadata"}
+        skip = {*NAMES, "dense_names", "regions", "metadata"}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in skip}
 
 
@@ -120,7 +136,8 @@ def save_head(data: HeadData, path: str | Path) -> None:
     """
     path = Path(path)
     _check_suffix(path)
-    text = json.dumps({**{name: getattr(data, name) for name in NAMES}, "metadata": data.metadata})
+    names = {name: getattr(data, name) for name in (*NAMES, "dense_names")}
+    text = json.dumps(names | {"metadata": data.metadata})
     with atomic_path(path) as temporary:
         if path.suffix == ".npz":
             arrays: dict[str, Any] = data.arrays() | {"header": np.array(text)}
@@ -142,7 +159,7 @@ def load_head_data(path: str | Path) -> HeadData:
     try:
         arrays, text = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
         header = json.loads(text)
-        names = {name: header[name] for name in NAMES}
+        names = {name: header[name] for name in NAMES} | {"dense_names": header.get("dense_names", [])}
         regions = {k.removeprefix(REGION_PREFIX): v for k, v in arrays.items() if k.startswith(REGION_PREFIX)}
         plain = {k: v for k, v in arrays.items() if not k.startswith(REGION_PREFIX)}
         members: dict[str, Any] = plain | names | {"regions": regions, "metadata": header["metadata"]}
@@ -200,6 +217,8 @@ def _check_shapes(data: HeadData) -> None:
         "landmark_barycentric": (LANDMARKS, 3),
         "contour_triangles": (CONTOUR_ROWS, CONTOUR),
         "contour_barycentric": (CONTOUR_ROWS, CONTOUR, 3),
+        "dense_triangles": (None,),
+        "dense_barycentric": (None if data.dense_triangles is None else len(data.dense_triangles), 3),
     }
     for name, array in data.arrays().items():
         shape = wanted.get(name, (vertices,))  # region masks are (V,)
@@ -216,13 +235,15 @@ def _check_values(data: HeadData) -> None:
             array.dtype.kind != "f" or np.isfinite(array).all(), f"{name} has values that are not finite"
         )
     pairs = [("uv", "uv_triangles"), ("texture_mean", "uv"), ("texture_basis", "texture_mean")]
-    pairs += [(f"{x}_triangles", f"{x}_barycentric") for x in ("landmark", "contour")]
-    pairs += [(f"{x}_barycentric", f"{x}_triangles") for x in ("landmark", "contour")]
+    pairs += [(f"{x}_triangles", f"{x}_barycentric") for x in ("landmark", "contour", "dense")]
+    pairs += [(f"{x}_barycentric", f"{x}_triangles") for x in ("landmark", "contour", "dense")]
     pairs += [("uv_triangles", "uv"), ("contour_triangles", "landmark_triangles")]
     for name, needed in pairs:
         complete = getattr(data, name) is None or getattr(data, needed) is not None
         _require(complete, f"{name} is there but {needed} is missing")
-    limits = {name: len(data.triangles) for name in ("landmark_triangles", "contour_triangles")}
+    limits = {
+        name: len(data.triangles) for name in ("landmark_triangles", "contour_triangles", "dense_triangles")
+    }
     limits |= {"triangles": len(data.v_template), "uv_triangles": 0 if data.uv is None else len(data.uv)}
     for name, limit in limits.items():
         index = getattr(data, name)

@@ -1,260 +1,271 @@
 """Albedo of the mean head and fifty components, painted where each texel lies on the mean surface.
 
-Colours are display-coded RGB in [0, 1]. A component is the change for one standard deviation.
+Colours are display-coded (sRGB) RGB in [0, 1], as in DECA's textures: coefficients are added, and shading is
+multiplied, in display code; `(c + 0.055) / 1.055) ** 2.4` gives linear reflectance to a renderer that wants
+it. A component is the change for one standard deviation, so coefficients are N(0, 1).
+
+What can only darken (freckles, age spots, stubble) is present in the mean as faintly as -2 or -1 standard
+deviations take away again: the model is linear, and lighter spots would look like a disease.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.spatial import cKDTree
 
 from facegpt.head.builtin import anatomy, eyes, mouth
-from facegpt.head.builtin.assemble import HeadMesh
-from facegpt.head.builtin.regions import hairline, inside_curve
+from facegpt.head.builtin.canvas import FRONT, SIZE, Canvas
+from facegpt.head.builtin.hair import ScalpHair, beard, brows, lashes, scalp_hair
+from facegpt.head.builtin.regions import inside_curve
 from facegpt.head.builtin.rig import smoothstep
-from facegpt.head.builtin.surface import to_capsule
-from facegpt.head.builtin.unwrap import texel_triangles
 
 Array = np.ndarray
 
-SIZE, COUNT = 256, 50
+COUNT = 50
 
-SKIN = np.array([0.700, 0.525, 0.435])
-LIPS = np.array([0.560, 0.320, 0.290])
-HAIR = np.array([0.185, 0.140, 0.115])
-IRIS = np.array([0.300, 0.210, 0.140])
-SCLERA = np.array([0.880, 0.855, 0.835])
-TOOTH = np.array([0.880, 0.850, 0.770])
-GUM = np.array([0.560, 0.290, 0.280])
+SKIN = np.array([0.665, 0.511, 0.420])
+MELANIN = np.array([-0.139, -0.125, -0.109])
+BLOOD = np.array([0.030, -0.018, -0.014])  # what a blush adds
+LIPS = np.array([0.590, 0.365, 0.340])
+HAIR = np.array([0.215, 0.165, 0.135])
+HAIR_MELANIN = np.array([-0.050, -0.038, -0.030])
+LASH = np.array([0.120, 0.090, 0.080])
+IRIS = np.array([0.335, 0.250, 0.180])
+SCLERA = np.array([0.825, 0.795, 0.770])
+TOOTH = np.array([0.845, 0.810, 0.730])
+GUM = np.array([0.580, 0.310, 0.295])
+TONGUE = np.array([0.640, 0.370, 0.355])
+THROAT = np.array([0.150, 0.050, 0.050])
 
-
-@dataclass
-class Canvas:
-    """Every texel's place on the head, (H, W) arrays; millimetres. x is the signed, ax the absolute
-    coordinate."""
-
-    points: Array
-    part: Array
-    part_names: list[str]
-    noise: Array
-
-    @property
-    def x(self) -> Array:
-        return self.points[..., 0]
-
-    @property
-    def ax(self) -> Array:
-        return np.abs(self.points[..., 0])
-
-    @property
-    def y(self) -> Array:
-        return self.points[..., 1]
-
-    @property
-    def z(self) -> Array:
-        return self.points[..., 2]
-
-    def on(self, *names: str) -> Array:
-        """1 on texels of the parts with one of these names (sides left out), else 0."""
-        plain = [part.removeprefix("left_").removeprefix("right_") for part in self.part_names]
-        return np.isin(self.part, [code for code, part in enumerate(plain) if part in names]).astype(float)
-
-    def spot(self, x: float, y: float, wide: float, high: float) -> Array:
-        """Soft spot (H, W) on the front of the skin, on both sides."""
-        near = np.exp(-0.5 * (((self.ax - x) / wide) ** 2 + ((self.y - y) / high) ** 2))
-        return near * (self.z > 30) * self.on("skin", "inner_lids")
-
-
-def canvas(head: HeadMesh, uv: Array, uv_triangles: Array) -> Canvas:
-    """Positions of all texels; those outside every triangle take the nearest texel's."""
-    triangle, weights = texel_triangles(uv, uv_triangles, SIZE)
-    corners = head.vertices[head.triangles[np.maximum(triangle, 0)]]  # (H, W, 3, 3)
-    points = (weights[..., None] * corners).sum(2)
-    _, nearest = distance_transform_edt(triangle < 0, return_indices=True)
-    points = points[nearest[0], nearest[1]]
-    names = ["skin", *head.grids]
-    codes = np.searchsorted(names, head.triangle_part, sorter=np.argsort(names))
-    codes = np.argsort(names)[codes]
-    part = codes[np.maximum(triangle, 0)][nearest[0], nearest[1]]
-    generator = np.random.default_rng(7)
-    noise = np.stack(
-        [gaussian_filter(generator.normal(size=(SIZE, SIZE)), s, mode="wrap") for s in (0.6, 1.5, 4.0)]
-    )
-    return Canvas(points, part, names, noise / noise.std(axis=(1, 2), keepdims=True))
+BEARD, FRECKLE, AGE_SPOT = 0.115, 0.052, 0.030  # opacity, depth and depth for one standard deviation
+MEAN_BEARD, MEAN_SPOTS = 1.3, 2.0  # standard deviations of these in the mean
 
 
 def masks(c: Canvas) -> dict[str, Array]:
-    """Where things are, (H, W) in 0..1."""
-    skin = c.on("skin", "ear", "inner_lids")
-    front = (c.z > 55) * c.on("skin", "inner_lids")
-    azimuth, arc, _ = to_capsule(c.points)
-    edge = hairline(azimuth) + 2.2 * c.noise[1]
-    hair = smoothstep(0.5 + (arc - edge) / 9.0) * c.on("skin")
-    lips = (
-        smoothstep(0.5 + inside_curve(c.ax, c.y, anatomy.UPPER_LIP, anatomy.LOWER_LIP) / 1.6)
-        * (c.z > 80)
-        * c.on("skin")
-    )
-    lips = np.maximum(lips, 0)
-    # Brows: along the five landmarks, thick inside and thin outside, with a trace of hairs.
-    brow_x = np.array([8.5, 11.7, 24.1, 37.9, 49.3, 57.0])
-    middle = np.interp(c.ax, brow_x, [20.5, 21.6, 24.2, 25.4, 22.0, 16.5])
-    half = np.interp(c.ax, [7.5, 11, 22, 38, 50, 59], [0.5, 3.3, 3.8, 3.0, 1.9, 0.3])
-    brow = (
-        np.exp(-(np.abs((c.y - middle) / np.maximum(half, 0.2)) ** 3))
-        * smoothstep((c.ax - 7.5) / 6)
-        * smoothstep((60 - c.ax) / 9)
-    )
-    brow = np.clip(brow * (0.86 + 0.10 * c.noise[0]), 0, 1) * front
-    # Beard: moustache, chin, jaw and cheek below a line from the ear to the mouth.
-    cheek_line = np.interp(c.ax, [0, 14, 28, 45, 60, 74], [-50, -50, -60, -68, -52, -25])
-    beard = (
-        smoothstep(0.5 + (cheek_line - c.y) / 12) * smoothstep((c.y + 128) / 16) * smoothstep((c.z - 22) / 20)
-    )
-    chin_free = 1 - 0.75 * np.exp(-0.5 * (((c.ax) / 9) ** 2 + ((c.y + 85.5) / 3.5) ** 2))
-    beard = (
-        beard
-        * chin_free
-        * (1 - lips)
-        * c.on("skin")
-        * (1 - np.exp(-0.5 * ((c.ax / 9) ** 2 + ((c.y + 49) / 4) ** 2)))
-    )
-    upper = np.interp(c.ax, anatomy.UPPER_LID[:, 0], anatomy.UPPER_LID[:, 1], left=-9, right=-9)
-    lower = np.interp(c.ax, anatomy.LOWER_LID[:, 0], anatomy.LOWER_LID[:, 1], left=99, right=99)
-    lash = np.exp(-(((c.y - upper - 0.5) / 1.0) ** 2)) + 0.4 * np.exp(-(((c.y - lower + 0.3) / 0.9) ** 2))
-    lash = np.clip(lash, 0, 1) * (c.z > 70) * c.on("skin") * smoothstep((c.ax - 20) / 5) * (c.ax < 44.6)
-    nostril = np.exp(-(((c.ax - 7.6) / 2.9) ** 2) - ((c.y + 46.2) / 1.5) ** 2) * (c.z > 100) * c.on("skin")
-    slit_y = np.interp(c.ax, anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
-    slit = np.exp(-(((c.y - slit_y) / 0.7) ** 2)) * (c.ax < 25) * (c.z > 90) * c.on("skin")
+    """Where things are, (H,W) in 0..1; "skin" is what no hair covers, "strands" is unit noise along it."""
+    all_skin = c.on("skin", "ear", "inner_lids", "nostril")
+    hair = scalp_hair(c)
+    brow, fringe = brows(c)
+    inside = inside_curve(c.ax, c.y, anatomy.UPPER_LIP, anatomy.LOWER_LIP)
+    lips = smoothstep(0.5 + (inside + 0.35 * c.noise(3.0, 61)) / 2.8) * (c.z > 80) * c.on("skin")
     polar = eyes.polar_angle(c.points.reshape(-1, 3)).reshape(SIZE, SIZE)
     ball = c.on("eyeball")
-    iris = smoothstep(0.5 + (eyes.IRIS_ANGLE - polar) / 0.05) * ball
-    pupil = smoothstep(0.5 + (eyes.PUPIL_ANGLE - polar) / 0.04) * ball
+    iris = smoothstep(0.5 + (eyes.IRIS_ANGLE - polar) / 0.07) * ball
+    pupil = smoothstep(0.5 + (0.95 * eyes.PUPIL_ANGLE - polar) / 0.05) * ball
+    # Inside the nostrils, and a little around their rims.
+    nostril = c.on("nostril") + 0.5 * c.spot(7.8, -46.0, 2.6, 1.1) * c.on("skin")
+    line = np.interp(c.ax, anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
+    slit = np.exp(-(((c.y - line) / 0.8) ** 2)) * smoothstep((26.5 - c.ax) / 4) * (c.z > 85) * c.on("skin")
     return {
-        "skin": skin * (1 - hair), "all_skin": skin, "hair": hair, "lips": lips, "brow": brow,
-        "beard": beard * (1 - hair),
-        "lash": lash, "nostril": nostril, "slit": slit, "iris": iris * (1 - pupil), "pupil": pupil,
-        "polar": polar,
-        "sclera": ball * (1 - iris), "mouth": c.on("cavity"), "teeth": c.on("upper_teeth", "lower_teeth"),
-        "lid_rim": c.on("inner_lids"),
+        "all_skin": all_skin, "skin": all_skin * (1 - hair.opacity), "hair": hair.opacity,
+        "strands": hair.strands, "hair_front": hair.front, "hair_temples": hair.temples,
+        "hair_crown": hair.crown, "hair_sides": hair.sides, "brow": brow, "brow_fringe": fringe,
+        "lips": lips, "beard": beard(c, lips) * (1 - hair.opacity), "lash": lashes(c), "nostril": nostril,
+        "slit": slit, "polar": polar, "iris": iris * (1 - pupil), "pupil": pupil, "sclera": ball * (1 - iris),
+        "cavity": c.on("cavity"), "teeth": c.on("upper_teeth", "lower_teeth"), "tongue": c.on("tongue"),
+        "lid_rim": c.on("inner_lids"), "freckles": freckles(c) * (1 - lips) * (1 - brow),
+        "age_spots": age_spots(c) * (1 - lips) * (1 - hair.opacity),
     }  # fmt: skip
+
+
+def freckles(c: Canvas) -> Array:
+    """Small spots over nose and cheeks, a few on the forehead."""
+    where = c.spot(27, -22, 20, 13) + 0.8 * c.spot(0, -20, 14, 12) + 0.3 * c.spot(0, 45, 40, 18)
+    return dots(c, 900, (0.7, 1.3), 71) * np.clip(where, 0, 1)
+
+
+def age_spots(c: Canvas) -> Array:
+    """Fewer and larger spots, at the temples, on the forehead and the cheeks."""
+    where = c.spot(52, 20, 16, 30) + 0.7 * c.spot(25, 55, 25, 14) + 0.6 * c.spot(48, -28, 14, 18)
+    return dots(c, 160, (1.5, 3.2), 72) * np.clip(where, 0, 1)
+
+
+def dots(c: Canvas, count: int, radii: tuple[float, float], seed: int) -> Array:
+    """`count` soft dots (H,W), irregular and of varied strength, strewn over the front of the head."""
+    generator = np.random.default_rng(seed)
+    middle = generator.uniform([-75.0, -80.0], [75.0, 90.0], size=(count, 2))
+    radius, strength = generator.uniform(*radii, size=count), generator.uniform(0.35, 1.0, size=count)
+    distance, nearest = cKDTree(middle).query(np.stack([c.x, c.y], -1))
+    ragged = distance * (1 + 0.15 * c.noise(2.0, seed)) / radius[nearest]
+    return strength[nearest] * np.exp(-(ragged**2)) * c.on(*FRONT)
+
+
+def redness(c: Canvas) -> Array:
+    """Where blood shows in every face: cheeks, nose, ears, chin, lids."""
+    return (
+        0.85 * c.spot(40, -36, 14, 13) + 0.9 * c.spot(0, -36, 12, 8) + 0.3 * c.spot(0, -100, 14, 9)
+        + 0.8 * c.on("ear") + 0.45 * c.spot(31, -7, 14, 7)
+    )  # fmt: skip
+
+
+def shade(c: Canvas) -> Array:
+    """Where pigment and hollows darken every face: sockets, below the eyes, beside the nose, the throat."""
+    fold = np.exp(-0.5 * ((c.ax - np.interp(-c.y, [40, 50, 70], [19, 25, 32])) / 2.5) ** 2)
+    fold *= np.exp(-0.5 * ((c.y + 53) / 9) ** 2) * (c.z > 60) * c.on("skin")
+    under = smoothstep((-108 - c.y) / 25) * c.on("skin")
+    return (
+        0.9 * c.spot(29, 8, 14, 5) + 0.9 * c.spot(26, -11, 10, 4) + 0.5 * c.spot(17, -2, 4, 8) + 0.35 * fold
+        + 0.4 * c.spot(0, -84.5, 10, 2.5) + 0.55 * under - 0.35 * c.spot(0, 45, 34, 14)
+        + 0.8 * c.on("ear") * smoothstep((83 - c.ax) / 9)
+        - 0.25 * c.spot(0, -18, 5, 14) - 0.3 * c.spot(38, -24, 12, 7)
+    )  # fmt: skip
+
+
+def bare_skin(c: Canvas, m: dict[str, Array]) -> Array:
+    """(H,W,3): the mean skin without hair, spots or lips."""
+    tone = 0.010 * c.noise(2.0, 81) + 0.009 * c.noise(6.0, 82) + 0.008 * c.noise(18.0, 83)
+    image = SKIN * (1 + tone[..., None] * [1.0, 1.25, 1.4])
+    flush = redness(c) * (1 + 0.25 * c.noise(5.0, 84))
+    image += flush[..., None] * BLOOD - shade(c)[..., None] * [0.040, 0.042, 0.034]
+    return _mix(image, 0.35 * m["lid_rim"], LIPS + 0.1)
+
+
+def mean_texture(c: Canvas, m: dict[str, Array]) -> Array:
+    """(H,W,3): a medium skin tone, short dark hair, brown eyes, hardly a shadow of a beard."""
+    image = bare_skin(c, m)
+    image -= MEAN_SPOTS * (FRECKLE * m["freckles"] + AGE_SPOT * m["age_spots"])[..., None] * [0.85, 1.0, 0.95]
+    creases = 1 + 0.035 * np.sin(c.x * 2.1 + 1.5 * c.noise(6.0, 62)) + 0.025 * c.noise(2.5, 63)
+    image = _mix(image, 0.78 * m["lips"], LIPS * creases[..., None])
+    image = _mix(image, MEAN_BEARD * BEARD * m["beard"], HAIR)
+    image = _mix(image, 0.92 * m["nostril"], np.array([0.17, 0.08, 0.07]))
+    image = _mix(image, 0.60 * m["slit"], np.array([0.24, 0.10, 0.10]))
+    sheen = np.clip(1 + 0.17 * m["strands"] + 0.07 * c.noise(14.0, 34), 0.45, 1.7)[..., None]
+    image = _mix(image, m["hair"], HAIR * sheen)
+    image = _mix(image, 0.92 * m["brow"] + 0.22 * m["brow_fringe"], HAIR)
+    image = _mix(image, 0.72 * m["lash"], LASH)
+    image = _mix(image, c.on("eyeball"), eye_white(c, m))
+    image = _mix(image, m["iris"], iris_color(c, m))
+    image = _mix(image, m["pupil"], 0.035)
+    image = _mix(image, m["cavity"], GUM)
+    image = _mix(image, m["tongue"], TONGUE * (1 + 0.06 * c.noise(2.0, 64))[..., None])
+    image = _mix(image, 0.6 * smoothstep((90 - c.z) / 25) * m["tongue"], THROAT)
+    image = _mix(image, smoothstep((104 - c.z) / 30) * m["cavity"], THROAT)
+    gum = smoothstep(0.5 + np.maximum(c.y + 61.5, -79.5 - c.y) / 1.5) * m["teeth"]
+    gaps = mouth.tooth_edges(c.points.reshape(-1, 3)).reshape(SIZE, SIZE) * m["teeth"]
+    # Molars lie in the shade of the cheeks.
+    back = 1 - 0.45 * smoothstep((c.ax - 11) / 12)[..., None]
+    image = _mix(image, m["teeth"], TOOTH * back)
+    image = _mix(image, 0.35 * gaps, TOOTH * [0.55, 0.45, 0.38])
+    image = _mix(image, gum, GUM * back)
+    return np.clip(image, 0.02, 0.98)
+
+
+def eye_white(c: Canvas, m: dict[str, Array]) -> Array:
+    """(H,W,3): bluish white, redder to the sides and darker under the upper lid, whose shadow falls on it."""
+    height, aside = c.y, c.ax - anatomy.EYE_CENTER[0]
+    lid = smoothstep((height + 1.0) / 7.0)
+    red = smoothstep((m["polar"] - 0.45) / 0.5) * (0.8 + 0.4 * (aside < 0))
+    image = SCLERA * (1 - 0.26 * lid * np.ones_like(c.x))[..., None]
+    return image - red[..., None] * [0.03, 0.085, 0.080] + 0.008 * c.noise(2.0, 91)[..., None]
+
+
+def iris_color(c: Canvas, m: dict[str, Array]) -> Array:
+    """(H,W,3): rays, a warm ring around the pupil, a dark limbal ring, shaded by the upper lid."""
+    turn = np.arctan2(c.y, c.ax - anatomy.EYE_CENTER[0])
+    rays = 1 + 0.13 * np.sin(turn * 19) + 0.09 * np.sin(turn * 33 + 1)
+    share = m["polar"] / eyes.IRIS_ANGLE
+    limbus = 1 - 0.62 * smoothstep((share - 0.70) / 0.30)
+    collar = 0.10 * np.exp(-(((share - 0.48) / 0.13) ** 2))
+    lid = 1 - 0.30 * smoothstep((c.y - 0.5) / 5)
+    image = IRIS + collar[..., None] * [1.0, 0.72, 0.38]
+    return image * (rays * limbus * lid)[..., None]
+
+
+def texture_basis(c: Canvas, m: dict[str, Array]) -> tuple[Array, list[str]]:
+    """(H,W,3,50) and the components' names."""
+    hair = ScalpHair(
+        m["hair"], m["strands"], m["hair_front"], m["hair_temples"], m["hair_crown"], m["hair_sides"]
+    )
+    skin, lips, brow, lash = m["skin"], m["lips"], m["brow"], m["lash"]
+    face = skin * (1 - 0.8 * brow) * (1 - 0.6 * lash) * (1 - 0.5 * m["nostril"]) * (1 - 0.5 * m["slit"])
+    tinted = hair.opacity + 0.75 * brow + MEAN_BEARD * BEARD * m["beard"]
+    shading = (1 + 0.2 * hair.strands)[..., None]
+    growth = (HAIR - SKIN) * np.clip(shading, 0.5, 1.5)  # (H, W, 3): from no hair to hair on the scalp
+    stubble = HAIR - SKIN
+    parts: list[tuple[str, Array, Array | tuple[float, float, float]]] = [
+        # Blood and lips show less through dark skin; hair and eyes are darker with it.
+        ("melanin", np.ones_like(skin), _melanin(c, m, face)),
+        ("haemoglobin", face, (0.008, -0.006, -0.005)),
+        ("yellowness", face, (0.004, 0.002, -0.009)),
+        ("hair_lightness", tinted + 0.2 * lash, (0.085, 0.070, 0.050)),
+        ("hair_redness", tinted, (0.040, 0.003, -0.014)),
+        ("hair_greyness", tinted, (0.018, 0.032, 0.041)),
+        ("lip_colour", lips, (0.022, -0.028, -0.018)),
+        ("lip_lightness", lips, (0.019, 0.019, 0.018)),
+        ("brow_darkness", brow + 0.2 * m["brow_fringe"], (-0.050, -0.045, -0.040)),
+        ("beard", BEARD * m["beard"], stubble),
+        ("moustache", 0.5 * BEARD * m["beard"] * np.clip(1.3 * c.spot(0, -56, 20, 6), 0, 1), stubble),
+        ("hair_line", hair.front, growth),
+        ("scalp_hair_density", 0.12 * hair.opacity, growth),
+        ("iris_lightness", m["iris"], (0.050, 0.048, 0.042)),
+        ("iris_blueness", m["iris"], (-0.040, 0.006, 0.052)),
+        ("iris_greenness", m["iris"], (-0.012, 0.024, -0.012)),
+        ("sclera_brightness", m["sclera"], (0.020, 0.026, 0.030)),
+        ("under_eye_circles", c.spot(27, -11.5, 10, 4), (-0.030, -0.030, -0.020)),
+        ("cheek_blush", c.spot(44, -36, 14, 12), 0.42 * BLOOD),
+        ("nose_redness", c.spot(0, -37, 11, 8), 0.5 * BLOOD),
+        ("ear_and_cheek_redness", redness(c), 0.25 * BLOOD),
+        ("eye_shadow", c.spot(31, 8, 13, 4.5), (-0.026, -0.030, -0.018)),
+        ("eye_liner", lash, (-0.030, -0.030, -0.028)),
+        ("lid_redness", c.spot(31, 0, 16, 9), 0.4 * BLOOD),
+        ("freckles", FRECKLE * m["freckles"], (-0.85, -1.0, -0.95)),
+        ("age_spots", AGE_SPOT * m["age_spots"], (-0.85, -1.0, -0.95)),
+        ("forehead_lightness", c.spot(0, 46, 34, 16), (0.010, 0.010, 0.009)),
+        ("lower_face_lightness", c.spot(0, -95, 40, 22), (0.010, 0.010, 0.009)),
+        ("nose_lightness", c.spot(0, -22, 8, 18), (0.010, 0.010, 0.009)),
+        ("eye_socket_shade", c.spot(30, 4, 17, 13), (-0.014, -0.015, -0.012)),
+        ("smile_line_shade", c.spot(30, -54, 4, 11), (-0.014, -0.015, -0.013)),
+        ("neck_lightness", smoothstep((-100 - c.y) / 25) * skin, (0.010, 0.010, 0.009)),
+        ("ear_lightness", c.on("ear"), (0.012, 0.011, 0.010)),
+        ("teeth_whiteness", m["teeth"], (0.022, 0.028, 0.042)),
+        ("philtrum_shade", c.spot(0, -55, 6, 5), (-0.010, -0.010, -0.009)),
+        ("chin_redness", c.spot(0, -100, 14, 10), 0.35 * BLOOD),
+        ("left_right_tone", face * np.clip(c.x / 70, -1, 1), (0.006, 0.0055, 0.005)),
+        ("skin_mottle", face * c.noise(14.0, 101), (0.004, 0.005, 0.0045)),
+        ("skin_grain", face * c.noise(3.0, 102), (0.004, 0.005, 0.005)),
+        ("hair_temples", hair.temples, growth),
+        ("hair_crown", 0.2 * hair.crown, growth),
+        ("hair_sides", 0.7 * hair.sides, growth),
+        ("brow_thickness", m["brow_fringe"] + 0.35 * brow, 0.30 * stubble),
+        ("chin_beard", 0.7 * BEARD * m["beard"] * np.clip(1.2 * c.spot(0, -96, 19, 15), 0, 1), stubble),
+    ]
+    names = [name for name, _, _ in parts]
+    named = [mask[..., None] * np.asarray(color) for _, mask, color in parts]
+    rest = tone_patterns(c, face, np.stack(named, -1), COUNT - len(parts))
+    names += [f"tone_{index + 1:02d}" for index in range(rest.shape[-1])]
+    return np.concatenate([np.stack(named, -1), rest], -1), names
+
+
+def _melanin(c: Canvas, m: dict[str, Array], face: Array) -> Array:
+    """(H,W,3): skin darker, and with it lips, hair and eyes, each by its share."""
+    weight = face * (1 - 0.25 * m["lips"])
+    change = weight[..., None] * MELANIN + (m["hair"] + 0.75 * m["brow"])[..., None] * HAIR_MELANIN
+    change -= 0.30 * (face * redness(c))[..., None] * BLOOD
+    change -= m["lips"][..., None] * [0.020, 0.0, 0.0] * face[..., None]
+    return change + m["iris"][..., None] * [-0.060, -0.065, -0.058] - 0.02 * m["sclera"][..., None]
+
+
+def tone_patterns(c: Canvas, face: Array, named: Array, count: int) -> Array:
+    """(H,W,3,count): smooth symmetric variation of tone, finer and weaker one after the other, orthogonal to
+    each other and to the named components (H,W,3,N)."""
+    generator = np.random.default_rng(11)
+    tints = np.array([[1, 0.95, 0.85], [0.5, -0.25, -0.2], [0.4, 0.35, -0.1]])
+    place = np.stack([c.ax, c.y, c.z], -1)
+    found = named.reshape(-1, named.shape[-1])
+    inner = found.T @ found
+    patterns: list[Array] = []
+    for index in range(count):
+        waves = generator.normal(size=(5, 3)) * 2 * np.pi / (75.0 - 5.0 * index) / 1.7
+        phase, amount = generator.uniform(0, 2 * np.pi, 5), generator.normal(size=5)
+        wave = np.cos(place @ waves.T + phase) @ amount / np.sqrt(2.5)
+        pattern = ((face * wave)[..., None] * tints[index % 3]).ravel()
+        pattern -= found @ np.linalg.lstsq(inner, found.T @ pattern, rcond=1e-10)[0]
+        for earlier in patterns:
+            pattern -= earlier * (earlier @ pattern) / (earlier @ earlier)
+        size = np.sqrt((pattern**2).sum() / (3 * face.sum()))
+        patterns.append(0.004 * 0.93**index / size * pattern)
+    return np.stack(patterns, -1).reshape(*named.shape[:3], count)
 
 
 def _mix(image: Array, mask: Array, color: Array | float) -> Array:
     return image * (1 - mask[..., None]) + mask[..., None] * color
-
-
-def mean_texture(c: Canvas, m: dict[str, Array]) -> Array:
-    """(H, W, 3): a medium skin tone, short dark hair, brown eyes."""
-    image = np.broadcast_to(SKIN, (SIZE, SIZE, 3)).copy()
-    red = (
-        c.spot(40, -38, 15, 14)
-        + 0.9 * c.spot(4, -36, 9, 8)
-        + 0.35 * c.spot(0, -100, 14, 9)
-        + 0.8 * c.on("ear")
-    )
-    image += red[..., None] * np.array([0.022, -0.020, -0.018])
-    image += c.spot(10, 50, 32, 16)[..., None] * np.array([0.018, 0.018, 0.010])
-    image -= c.spot(27, -11, 10, 4)[..., None] * np.array([0.045, 0.045, 0.030])
-    image -= c.spot(30, 9, 13, 4)[..., None] * np.array([0.035, 0.045, 0.040])
-    image += ((0.006 * c.noise[1] + 0.008 * c.noise[2]) * m["all_skin"])[..., None]
-    image = _mix(image, 0.80 * m["lips"], LIPS)
-    image = _mix(image, 0.10 * m["beard"], HAIR + 0.12)
-    image = _mix(image, 0.35 * m["lid_rim"], LIPS + 0.1)
-    image = _mix(image, 0.75 * m["nostril"], np.array([0.16, 0.08, 0.07]))
-    image = _mix(image, 0.55 * m["slit"], np.array([0.25, 0.10, 0.10]))
-    strands = np.clip(1 + 0.16 * c.noise[0] + 0.08 * c.noise[1], 0.5, 1.6)[..., None]
-    image = image * (1 - m["hair"][..., None] * 0.96) + 0.96 * m["hair"][..., None] * HAIR * strands
-    image = _mix(image, 0.80 * m["brow"], HAIR + 0.02)
-    image = _mix(image, 0.70 * m["lash"], np.array([0.13, 0.09, 0.08]))
-    ball = c.on("eyeball")
-    image = _mix(image, ball, SCLERA)
-    veins = np.clip((m["polar"] - 0.6) / 0.7, 0, 1) * ball
-    image -= veins[..., None] * np.array([0.03, 0.14, 0.14])
-    turn = np.arctan2(c.y, c.ax - anatomy.EYE_CENTER[0])
-    rays = 1 + 0.16 * np.sin(turn * 23) + 0.10 * np.sin(turn * 41 + 1)
-    rim = 1 - 0.55 * smoothstep((m["polar"] - 0.31) / 0.10)
-    iris = IRIS * (rays * rim)[..., None]
-    image = _mix(image, m["iris"], iris)
-    image = _mix(image, m["pupil"], 0.03)
-    image = _mix(image, m["mouth"], GUM)
-    deep = smoothstep((104 - c.z) / 30) * m["mouth"]
-    image = _mix(image, deep, np.array([0.16, 0.05, 0.05]))
-    image = _mix(image, m["teeth"], TOOTH)
-    gum = smoothstep(0.5 + np.maximum(c.y + 61.5, -79.5 - c.y) / 1.5) * m["teeth"]
-    between = mouth.tooth_edges(c.points.reshape(-1, 3)).reshape(SIZE, SIZE) * m["teeth"]
-    image = _mix(image, 0.35 * between, TOOTH * [0.55, 0.45, 0.38])
-    image = _mix(image, gum, GUM)
-    return np.clip(image, 0.02, 0.98)
-
-
-def texture_basis(c: Canvas, m: dict[str, Array]) -> tuple[Array, list[str]]:
-    """(H, W, 3, 50) and the components' names."""
-    skin, hair, lips, brow, beard = m["skin"], m["hair"], m["lips"], m["brow"], m["beard"]
-    bare = skin * (1 - 0.7 * brow) * (1 - 0.6 * m["lash"])
-    ears_nose = c.spot(0, -38, 12, 9) + c.spot(42, -40, 15, 14) + 0.6 * c.on("ear")
-    freckle = np.clip(c.noise[0] - 1.2, 0, 1.5) * (c.spot(30, -25, 26, 16) + c.spot(0, -18, 12, 14))
-    spots = np.clip(c.noise[1] - 1.7, 0, 1.2) * skin
-    lid = c.spot(31, 8, 14, 5)
-    parts: list[tuple[str, Array, tuple[float, float, float]]] = [
-        ("melanin", bare * (1 - 0.3 * lips) + 0.12 * hair, (-0.150, -0.142, -0.128)),
-        ("haemoglobin", bare, (0.014, -0.015, -0.013)),
-        ("yellowness", bare, (0.005, 0.002, -0.018)),
-        ("hair_lightness", hair + 0.75 * brow + 0.25 * m["lash"], (0.05, 0.038, 0.027)),
-        ("hair_redness", hair + 0.6 * brow, (0.022, 0.002, -0.008)),
-        ("hair_greyness", hair + 0.5 * brow, (0.018, 0.021, 0.024)),
-        ("lip_colour", lips, (0.026, -0.026, -0.018)),
-        ("lip_lightness", lips, (0.026, 0.022, 0.021)),
-        ("brow_darkness", brow, (-0.05, -0.043, -0.04)),
-        ("beard", beard, (-0.06, -0.047, -0.04)),
-        ("moustache", beard * c.spot(0, -55, 18, 6), (-0.05, -0.042, -0.038)),
-        (
-            "hair_line",
-            smoothstep(1 - np.abs(c.y - 52) / 16) * (c.z > 30) * c.on("skin"),
-            (-0.03, -0.025, -0.022),
-        ),
-        ("scalp_hair_density", hair, (-0.022, -0.018, -0.016)),
-        ("iris_lightness", m["iris"], (0.05, 0.055, 0.055)),
-        ("iris_blueness", m["iris"], (-0.04, 0.01, 0.065)),
-        ("iris_greenness", m["iris"], (-0.014, 0.036, -0.008)),
-        ("sclera_brightness", m["sclera"], (0.025, 0.032, 0.036)),
-        ("under_eye_circles", c.spot(28, -11, 11, 4.5), (-0.03, -0.032, -0.024)),
-        ("cheek_blush", c.spot(44, -38, 14, 12), (0.026, -0.014, -0.01)),
-        ("nose_redness", c.spot(0, -38, 12, 9), (0.02, -0.012, -0.009)),
-        ("ear_and_cheek_redness", ears_nose, (0.016, -0.009, -0.008)),
-        ("eye_shadow", lid, (-0.028, -0.032, -0.02)),
-        ("eye_liner", m["lash"], (-0.05, -0.046, -0.04)),
-        ("lid_redness", c.spot(31, 0, 16, 9), (0.014, -0.01, -0.008)),
-        ("freckles", freckle, (-0.045, -0.045, -0.037)),
-        ("age_spots", spots, (-0.03, -0.03, -0.026)),
-        ("forehead_lightness", c.spot(0, 42, 34, 16), (0.014, 0.014, 0.012)),
-        ("lower_face_lightness", c.spot(0, -95, 40, 24), (0.014, 0.013, 0.012)),
-        ("nose_lightness", c.spot(0, -25, 8, 20), (0.014, 0.014, 0.013)),
-        ("eye_socket_shade", c.spot(30, 4, 17, 13), (-0.018, -0.019, -0.017)),
-        ("smile_line_shade", c.spot(30, -55, 4, 12), (-0.016, -0.017, -0.016)),
-        ("neck_lightness", smoothstep((-100 - c.y) / 25) * skin, (0.014, 0.013, 0.012)),
-        ("ear_lightness", c.on("ear"), (0.014, 0.012, 0.011)),
-        ("teeth_whiteness", m["teeth"], (0.022, 0.028, 0.042)),
-        ("philtrum_shade", c.spot(0, -55, 6, 5), (-0.012, -0.012, -0.011)),
-        ("chin_redness", c.spot(0, -100, 14, 10), (0.012, -0.007, -0.006)),
-        ("left_right_tone", skin * np.clip(c.x / 70, -1, 1), (0.006, 0.0055, 0.005)),
-        ("skin_mottle", skin * c.noise[2], (0.006, 0.0055, 0.005)),
-        ("skin_grain", skin * c.noise[1], (0.006, 0.006, 0.0055)),
-    ]
-    names = [name for name, _, _ in parts]
-    basis = [mask[..., None] * np.array(color) for _, mask, color in parts]
-    generator = np.random.default_rng(11)
-    tints = np.array([[1, 0.95, 0.85], [0.7, -0.4, -0.35], [0.4, 0.3, -0.4]])
-    for index in range(COUNT - len(parts)):
-        # Smooth variation of tone over the face, symmetric, weaker as it gets finer.
-        length = 75.0 - 4.0 * index
-        waves = generator.normal(size=(5, 3)) * 2 * np.pi / length / 1.7
-        phase, amount = generator.uniform(0, 2 * np.pi, 5), generator.normal(size=5)
-        place = np.stack([c.ax, c.y, c.z], -1)
-        pattern = np.cos(place @ waves.T + phase) @ amount / np.sqrt(2.5)
-        tint = tints[index % 3]
-        basis.append((0.006 * 0.93**index) * (skin * pattern)[..., None] * tint)
-        names.append(f"tone_{index + 1:02d}")
-    return np.stack(basis, -1), names

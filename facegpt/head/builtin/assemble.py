@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from facegpt.head.builtin import anatomy, ears, eyes, mouth
+from facegpt.head.builtin import anatomy, ears, eyes, mouth, nostrils
 from facegpt.head.builtin.grids import Grid
 from facegpt.head.builtin.surface import Skin
 from facegpt.head.builtin.template import SkinMesh, build_skin
@@ -62,6 +62,7 @@ def assemble() -> HeadMesh:
     inner = eyes.inner_lids(skin.vertices[left_rim])
     ball, front, back = eyes.eyeball()
     ear, canal = ears.ear(surface)
+    tube, tube_end = nostrils.tube(skin.vertices[skin.nostril_loop])
     for side, sign in (("left", np.ones(3)), ("right", MIRROR_X)):
         flip = side == "right"
         rim = skin.mirror[left_rim] if flip else left_rim
@@ -72,14 +73,23 @@ def assemble() -> HeadMesh:
             add(f"{side}_eyeball", np.stack([front, back]) * sign),
         )
         grids[f"{side}_eyeball"] = Grid(ids, closed=True, first=int(poles[0]), last=int(poles[1]), flip=flip)
-        ids, pole = add(f"{side}_ear", ear * sign), add(f"{side}_ear", canal[None] * sign)
-        grids[f"{side}_ear"] = Grid(ids, closed=True, first=int(pole[0]), flip=flip)
+        for name, left_loop, rings, end in (
+            ("ear", skin.ear_loop, ear, canal),
+            ("nostril", skin.nostril_loop, tube, tube_end),
+        ):
+            loop = skin.mirror[left_loop] if flip else left_loop
+            ids, pole = add(f"{side}_{name}", rings * sign), add(f"{side}_{name}", end[None] * sign)
+            ids = np.concatenate([loop[None], ids])
+            grids[f"{side}_{name}"] = Grid(ids, closed=True, last=int(pole[0]), flip=not flip)
 
     rings, end = mouth.cavity(skin.vertices[skin.mouth_loop])
     ids, pole = add("cavity", rings), add("cavity", end[None])
     grids["cavity"] = Grid(np.concatenate([skin.mouth_loop[None], ids]), closed=True, last=int(pole[0]))
     for name, upper in (("upper_teeth", True), ("lower_teeth", False)):
         grids[name] = Grid(add(name, mouth.teeth(upper)))
+    rings, tip, root = mouth.tongue()
+    ids, poles = add("tongue", rings), add("tongue", np.stack([tip, root]))
+    grids["tongue"] = Grid(ids, closed=True, first=int(poles[0]), last=int(poles[1]))
 
     vertices = np.concatenate(blocks)
     pieces = [skin.triangles] + [grid.triangles() for grid in grids.values()]

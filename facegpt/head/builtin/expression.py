@@ -9,6 +9,7 @@ the eyeballs' horizontal axes, so that they slide over them.
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from facegpt.head.builtin import anatomy
 from facegpt.head.builtin.assemble import MIRROR_X, HeadMesh
@@ -31,42 +32,44 @@ SIDED: dict[str, Terms] = {
         (0, ((34, -17, 94), (13, 6, 12), (0, 1.6, 0.8))),
     ],
     "noseSneer": [
-        (0, ((21, -45, 103), (8, 10, 12), (-0.5, 6.8, 0.4))),
-        (0, ((13, -18, 103), (6, 9, 10), (-0.6, 2.6, 1.2))),
+        (1, ((25, -49, 102), (9, 12.5, 13), (-1.5, 10.0, -0.2))),
+        (1, ((22, -29, 99), (9, 9, 13), (-0.4, 2.6, 0.4))),
+        (0, ((13, -19, 103), (7, 10, 11), (-0.6, 3.4, 1.3))),
     ],
-    "mouthDimple": [(0, ((26, -74, 101), (8, 11, 12), (3.6, 3.2, -6.5)))],
+    "mouthDimple": [(0, ((26, -74, 101), (8, 11, 12), (1.6, 5.6, -6.4)))],
     "mouthFrown": [
-        (0, ((26, -71, 102), (9, 9, 12), (1.4, -5.8, -2.4))),
-        (0, ((27, -86, 99), (10, 9, 14), (0, -2.4, -0.6))),
+        (0, ((26, -71, 102), (9, 9, 12), (1.8, -4.9, -2.5))),
+        (0, ((27, -86, 99), (10, 9, 14), (0.2, -1.8, -0.4))),
     ],
-    "mouthLowerDown": [(-1, ((11, -77, 112), (9, 9, 14), (1.0, -5.4, -1.0)))],
+    "mouthLowerDown": [(-1, ((11, -77, 112), (9, 9, 14), (0.9, -4.6, -1.2)))],
     "mouthPress": [
-        (-1, ((15, -76, 109), (9, 6, 12), (0, 1.5, -1.8))),
-        (1, ((15, -65, 112), (9, 5, 12), (0, -1.6, -1.8))),
-        (0, ((17, -100, 104), (12, 12, 16), (-0.3, 3.4, 1.2))),
+        (-1, ((14, -77, 110), (10, 3.4, 12), (0, 1.6, -2.0))),
+        (1, ((14, -63.5, 113), (10, 3.2, 12), (0, -1.6, -2.0))),
+        (0, ((17, -102, 104), (12, 12, 16), (-0.3, 4.1, 1.4))),
     ],
     "mouthSmile": [
-        (0, ((25, -71, 101), (11, 12, 15), (7.8, 9.2, -6.4))),
+        (0, ((25, -71, 101), (11, 12, 15), (7.2, 10.0, -8.4))),
         (0, ((40, -45, 94), (15, 14, 18), (2.0, 5.5, 2.4))),
     ],
     "mouthStretch": [
-        (0, ((24, -72, 101), (12, 12, 16), (7.5, -2.6, -5.2))),
+        (0, ((24, -72, 101), (12, 12, 16), (7.3, -2.3, -6.0))),
         (0, ((30, -95, 95), (14, 14, 20), (1.5, -2.0, -1))),
     ],
     "mouthUpperUp": [
-        (1, ((11, -63, 116), (9, 8, 14), (0.6, 6.0, 0.4))),
-        (1, ((22, -52, 104), (9, 10, 14), (1.6, 5.2, -0.6))),
+        (1, ((11, -63, 116), (9, 8, 14), (0.6, 4.6, 0.2))),
+        (1, ((23, -52, 104), (9, 10, 14), (2.0, 7.6, -2.6))),
     ],
 }
 SIDED_INNER_BROW: Terms = [
-    (0, ((17, 21, 105), (11, 13, 16), (0.4, 6.1, 0.2))),
+    (0, ((17, 21, 105), (11, 13, 16), (0.5, 5.5, 0.2))),
     (0, ((0, 34, 106), (14, 12, 16), (0, 2.6, 0.2))),
 ]
 CENTRAL: dict[str, Terms] = {
     "browInnerUp": SIDED_INNER_BROW,
     "cheekPuff": [
-        (0, ((37, -64, 95), (15, 16, 18), (5.0, 0.6, 9.4))),
-        (0, ((0, -66, 116), (18, 12, 14), (0, 0, 2.2))),
+        (0, ((28, -71, 100), (14, 15, 18), (-2.6, 1.0, 11.4))),
+        (0, ((44, -66, 90), (14, 17, 18), (6.0, 0.6, 6.4))),
+        (0, ((0, -68, 116), (18, 12, 14), (0, 0, 1.6))),
     ],
     "mouthFunnel": [
         (-1, ((6, -74, 114), (10, 8, 14), (-0.4, -5.2, 4.6))),
@@ -74,18 +77,17 @@ CENTRAL: dict[str, Terms] = {
         (0, ((23, -71, 102), (9, 11, 14), (-5.5, 0, 4.5))),
     ],
     "mouthPucker": [
-        (0, ((22, -71, 102), (10, 12, 15), (-6.6, 0.8, 7.0))),
+        (0, ((22, -71, 102), (10, 12, 15), (-5.6, 2.0, 10.2))),
         (0, ((0, -70, 116), (11, 9, 13), (0, 0, 5.5))),
     ],
-    "mouthRollLower": [(-1, ((0, -73.5, 116), (19, 4.2, 9), (0, 2.2, -6.4)))],
-    "mouthRollUpper": [(1, ((0, -66, 117), (19, 4.0, 9), (0, -2.2, -6.4)))],
     "mouthShrugLower": [
-        (0, ((0, -97, 110), (17, 11, 22), (0, 7.8, 2.2))),
-        (-1, ((0, -77, 114), (18, 8, 12), (0, 2.6, 2.6))),
+        (0, ((0, -100, 110), (17, 12, 22), (0, 10.6, 2.2))),
+        (0, ((0, -72, 114), (18, 9, 14), (0, 2.8, 1.2))),
+        (-1, ((0, -76, 114), (18, 7, 12), (0, 0.6, 2.0))),
     ],
     "mouthShrugUpper": [
-        (1, ((0, -64, 118), (18, 8, 14), (0, 4.2, 2.2))),
-        (-1, ((0, -74, 116), (18, 6, 12), (0, 3.4, 1.8))),
+        (1, ((0, -65, 118), (18, 8, 14), (0, 6.0, 1.4))),
+        (-1, ((0, -73, 116), (18, 6, 12), (0, 5.2, 1.2))),
     ],
 }
 # Lid turns in degrees at the widest part of the opening: (upper, lower); positive is upwards.
@@ -96,6 +98,8 @@ LIDS = {
     "eyeLookDown": (-15.0, -4.0),
 }
 LID_SKIN: dict[str, Terms] = {"eyeSquint": [(0, ((30, -16, 95), (13, 6, 12), (-1.8, 2.4, 0.5)))]}
+
+CLOSED_ANGLE = 0.15  # jaw opening in radians that mouthClose closes the lips of
 
 EXPRESSION_NAMES = [
     *(f"{n}{s}" for n in ("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint",
@@ -134,20 +138,22 @@ def expression_basis(head: HeadMesh) -> tuple[Array, list[str]]:
     fields |= {f"{name}Right": mirror_field(head, field) for name, field in left.items()}
     fields |= {name: _lip_bumps(head, terms, low, mirrored=True) for name, terms in CENTRAL.items()}
 
-    fields["jawForward"] = jaw[:, None] * [0, -1.2, 8.5]
-    fields["jawLeft"] = jaw[:, None] * [8.9, 0.2, -0.2]
-    shift: list[Bump] = [((0, -71, 112), (26, 13, 22), (12.0, 0, 0)), ((-24, -72, 102), (12, 12, 16), (3.0,
-    -0.3, 6.0)),
+    fields["jawForward"] = jaw[:, None] * [0, -1.7, 11.0]
+    # The lower lip sinks a little as it slides along the upper one.
+    slide = _lip_bumps(head, [(-1, ((0, -72, 112), (22, 7, 16), (0, -0.9, 0)))], low)
+    fields["jawLeft"] = jaw[:, None] * [8.9, 0.2, -0.2] + slide
+    shift: list[Bump] = [((-3, -71, 111), (26, 14, 22), (15.0, 0, 0.5)),
+                         ((-24, -73, 102), (12, 12, 16), (5.0, -0.4, 7.0)),
                          ((26, -71, 101), (11, 12, 15), (1.5, 0, -4.5))]  # fmt: skip
     fields["mouthLeft"] = bumps(head.vertices, shift, mirrored=False) * _soft_skin(head)[:, None]
     for name in ("jaw", "mouth"):
         fields[f"{name}Right"] = mirror_field(head, fields[f"{name}Left"])
-    # Closes the lips of a jaw opened by about 0.2 rad; alone it presses the lower lip over the upper one.
-    close: Terms = [
-        (-1, ((0, -74, 114), (20, 9, 18), (0, 13.0, 3.0))),
-        (1, ((0, -66, 116), (20, 8, 16), (0, -3.0, -0.5))),
-    ]
-    fields["mouthClose"] = _lip_bumps(head, close, low, mirrored=True)
+    for name, lip in (("mouthRollUpper", 1), ("mouthRollLower", -1)):
+        fields[name] = _lip_roll(head, lip)
+    for name, field in fields.items():
+        if not name.startswith(("eye", "brow", "jaw")):
+            fields[name] = _keep_apart(head, field)
+    fields["mouthClose"] = _lip_closure(head, jaw)
     return np.stack([fields[name] for name in EXPRESSION_NAMES], -1), list(EXPRESSION_NAMES)
 
 
@@ -159,10 +165,10 @@ def mirror_field(head: HeadMesh, field: Array) -> Array:
 def _soft_skin(head: HeadMesh) -> Array:
     """1 where the skin is soft, 0 on teeth and eyeballs, falling off into the mouth."""
     soft = np.ones(len(head.vertices))
-    for name in ("upper_teeth", "lower_teeth", "left_eyeball", "right_eyeball"):
+    for name in ("upper_teeth", "lower_teeth", "tongue", "left_eyeball", "right_eyeball"):
         soft[head.parts[name]] = 0
     rows = head.grids["cavity"].ids
-    for row, share in zip(rows[1:], (1.0, 0.8, 0.45, 0.1, 0.0, 0.0), strict=True):
+    for row, share in zip(rows[1:], (1.0, 1.0, 0.7, 0.3, 0.1, 0.0, 0.0), strict=True):
         soft[row] = share
     soft[head.parts["cavity"][-1]] = 0
     return soft
@@ -179,6 +185,66 @@ def _lip_bumps(head: HeadMesh, terms: Terms, low: Array, mirrored: bool = False)
         total += share[:, None] * bumps(points, [term], mirrored)
     hold = _lid_hold_left(head)
     return total * _soft_skin(head)[:, None] * (1 - hold)[:, None]
+
+
+def _lip_closure(head: HeadMesh, jaw: Array) -> Array:
+    """Displacement (V,3) that takes the lips back to where they rest when the jaw is open by CLOSED_ANGLE."""
+    cos, sin = np.cos(CLOSED_ANGLE), np.sin(CLOSED_ANGLE)
+    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    weight = jaw[:, None, None]
+    blend = (1 - weight) * np.eye(3) + weight * turn
+    shift = jaw[:, None] * (anatomy.JAW_PIVOT - turn @ anatomy.JAW_PIVOT)
+    before = np.linalg.solve(blend, (head.vertices - shift)[..., None])[..., 0]
+    x, y, z = np.abs(head.vertices[:, 0]), head.vertices[:, 1], head.vertices[:, 2]
+    line = np.interp(x, anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
+    near = np.exp(-((np.maximum(np.abs(y - line) - 4, 0) / 15) ** 2) - (np.maximum(x - 22, 0) / 16) ** 2)
+    near *= smoothstep((z - 60) / 25) * _soft_skin(head)
+    rows = head.grids["cavity"].ids
+    near[rows[1:4]] = near[rows[0]] * np.array([1.0, 1.0, 0.7])[:, None]
+    return near[:, None] * (before - head.vertices)
+
+
+def _lip_roll(head: HeadMesh, lip: int) -> Array:
+    """Displacement (V,3) that tucks the upper (1) or lower (-1) lip in; its red moves most, its rim less."""
+    x, y, z = np.abs(head.vertices[:, 0]), head.vertices[:, 1], head.vertices[:, 2]
+    border = anatomy.UPPER_LIP if lip > 0 else anatomy.LOWER_LIP
+    line = np.interp(x, anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
+    edge = np.interp(x, border[:, 0], border[:, 1])
+    depth = (
+        (y - edge) * -lip / np.maximum((edge - line) * lip, 1.5)
+    )  # 0 on the border of the red, 1 on the rim
+    share = np.interp(depth, [-0.8, -0.3, 0.0, 0.25, 0.5, 0.75, 1.0], [0, 0.05, 0.18, 0.72, 1.0, 0.95, 0.78])
+    side = lip_side(head)
+    share *= (z > 90) * (side == lip)
+    share[np.concatenate([head.parts[p] for p in ("upper_teeth", "lower_teeth", "tongue", "cavity")])] = 0
+    rows = head.grids["cavity"].ids
+    on_lip = side[rows[1]] == lip
+    for row, part in zip(rows[1:], (0.70, 0.55, 0.30), strict=False):
+        share[row] = part * on_lip
+    across = smoothstep((23.0 - np.where(share > 0, x, 0)) / 10.0)
+    across[rows] = across[rows[0]]
+    most = 12.2 if lip < 0 else 11.6
+    return most * (share * across)[:, None] * np.array([0, -0.06 * lip, -1.0])
+
+
+def _keep_apart(head: HeadMesh, field: Array) -> Array:
+    """The field (V,3) without what would push one lip through the other."""
+    rows = head.grids["cavity"].ids
+    loop = rows[0]
+    count = len(loop)
+    upper, lower = loop[1 : count // 2], loop[: count // 2 : -1]
+    cross = np.maximum(field[lower, 1] - field[upper, 1], 0)
+    order = np.argsort(head.vertices[upper, 0])
+    amount = np.interp(head.vertices[:, 0], head.vertices[upper[order], 0], cross[order], left=0, right=0)
+    line = np.interp(np.abs(head.vertices[:, 0]), anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
+    near = np.exp(-np.maximum(np.abs(head.vertices[:, 1] - line) - 0.3, 0) / 4.0) * (head.vertices[:, 2] > 85)
+    near[np.concatenate([head.parts[p] for p in ("upper_teeth", "lower_teeth", "tongue")])] = 0
+    for row, share in zip(rows[1:], (1.0, 0.9, 0.5, 0, 0, 0, 0), strict=True):
+        near[row] = share
+        amount[row] = amount[rows[0]]
+    fixed = field.copy()
+    fixed[:, 1] += 0.5 * amount * near * lip_side(head)
+    return fixed
 
 
 def _lid_hold_left(head: HeadMesh) -> Array:
@@ -212,20 +278,31 @@ def _lid_turn(head: HeadMesh, degrees: tuple[float, float] | None) -> Array:
     """Displacement (V,3) of the left lids turned by (upper, lower) degrees; None closes the eye."""
     away, elevation, top, bottom, near = _lid_angles(head)
     opening = np.maximum(top - bottom, 0)
+    # Away from the rim the skin follows a wider stretch of it, so that nothing folds above the corners.
+    grid = np.arange(-40.0, 40.0, 0.5)
+    rim_x = away[head.skin.eye_loop, 0]
+    order = np.argsort(rim_x)
+    along = np.interp(grid, rim_x[order], opening[head.skin.eye_loop][order], left=0, right=0)
+    blurred = np.interp(away[:, 0], grid, gaussian_filter1d(along, 8.0))
+    apart = smoothstep(np.maximum(elevation - top, bottom - elevation) / 0.3)
+    opening = (1 - apart) * opening + apart * blurred
     if degrees is None:
-        meet = bottom + 0.18 * opening - 0.002
-        turn_up, turn_down = meet - top, meet - bottom + 0.004 * (opening > 0.02)
+        turn_up, turn_down = -0.82 * opening, 0.18 * opening - 0.002  # a hair's breadth stays between them
     else:
         share = opening / opening.max()
         turn_up, turn_down = (np.radians(d) * share for d in degrees)
     middle = 0.5 * (top + bottom)
-    inner = np.zeros(len(away), bool)
-    inner[head.parts["left_inner_lids"]] = True
     reach = 1 - smoothstep((np.linalg.norm(away, axis=1) - 19.0) / 9.0)
     fade_up = (1 - smoothstep((elevation - top) / 0.62)) * reach
     fade_down = (1 - smoothstep((bottom - elevation) / 0.75)) * reach
-    fade_up[inner], fade_down[inner] = 1, 1
     turn = np.where(elevation >= middle, fade_up * turn_up, fade_down * turn_down) * near
+    # The lids' inner sides turn with their rims.
+    rim, *rows = head.grids["left_inner_lids"].ids
+    outer = int(np.argmax(head.vertices[rim, 0]))
+    turn[rim] = np.where(np.arange(len(rim)) > outer, turn_up[rim], turn_down[rim])
+    turn[rim[[0, outer]]] = 0
+    for row in rows:
+        turn[row] = turn[rim]
     # Skin beyond the corners has no opening and stays.
     cos, sin = np.cos(turn), np.sin(turn)
     moved = np.stack(

@@ -14,7 +14,7 @@ POLAR_DEGREES = np.array([8.0, 15.0, 20.0, 23.2, 27.0, 34.0, 43.0, 54.0, 68.0, 8
 SEGMENTS = 20
 # Inner lid rings: (radius in mm about the eye centre, share of the way from the rim outwards along the
 # sphere)
-INNER_RINGS = ((15.75, 0.0), (15.35, 0.10), (15.2, 0.34))
+INNER_RINGS = ((15.8, 0.0), (15.6, 0.10), (15.5, 0.34))
 
 
 def eyeball() -> tuple[Array, Array, Array]:

@@ -20,7 +20,7 @@ from facegpt.head.builtin.rig import smoothstep
 Array = np.ndarray
 
 COUNT = 100
-LOCAL_SHARE = 0.75  # of the displacements below: a random face sums forty of them
+LOCAL_SHARE = 0.68  # of the displacements below: a random face sums forty of them
 
 # Whole-head components: name -> (root-mean-square size in mm, field of points (N,3)).
 GLOBAL: dict[str, tuple[float, Callable[[Array], Array]]] = {
@@ -32,18 +32,25 @@ GLOBAL: dict[str, tuple[float, Callable[[Array], Array]]] = {
         1.4,
         lambda p: _along(p, 0, p[:, 0] * smoothstep((-25 - p[:, 1]) / 60) * smoothstep((p[:, 2] + 20) / 60)),
     ),
-    "neck_width": (1.0, lambda p: (p - [0, 0, -5]) * [1, 0, 0.8] * smoothstep((-78 - p[:, 1]) / 50)[:, None]),
+    "neck_width": (
+        0.9,
+        lambda p: (
+            (p - [0, 0, -5])
+            * [1, 0, 0.8]
+            * (smoothstep((-78 - p[:, 1]) / 50) * smoothstep((105 - p[:, 2]) / 60))[:, None]
+        ),
+    ),
     "cheekbone_width": (1.0, lambda p: _along(p, 0, p[:, 0] * np.exp(-(((p[:, 1] + 24) / 30) ** 2)))),
     "profile_convexity": (
         0.9,
         lambda p: _along(p, 2, (np.exp(-(((p[:, 1] + 28) / 42) ** 2)) - 0.4) * _front(p)),
     ),
-    "forehead_slope": (0.8, lambda p: _along(p, 2, -smoothstep((p[:, 1] - 10) / 80) * _front(p))),
+    "forehead_slope": (0.55, lambda p: _along(p, 2, -smoothstep((p[:, 1] - 10) / 80) * _front(p))),
     "occiput": (
-        0.9,
+        0.65,
         lambda p: _along(p, 2, -smoothstep((20 - p[:, 2]) / 100) * np.exp(-(((p[:, 1] - 5) / 50) ** 2))),
     ),
-    "crown_height": (0.85, lambda p: _along(p, 1, smoothstep((p[:, 1] - 30) / 75))),
+    "crown_height": (0.6, lambda p: _along(p, 1, smoothstep((p[:, 1] - 30) / 75))),
     "face_flatness": (
         0.7,
         lambda p: _along(p, 2, (np.abs(p[:, 0]) / 45 - 0.75) * _front(p) * (p[:, 1] > -125)),
@@ -92,10 +99,10 @@ LOCAL: dict[str, tuple[float, list[Bump]]] = {
     "eye_depth": (1.9, [((31.2, 0, 85), (19, 17, 24), (0, 0, -1))]),
     "under_eye_fullness": (1.5, [((33, -17, 94), (15, 6, 12), (0, -0.2, 1))]),
     "lip_thickness": (
-        1.9,
+        1.6,
         [((0, -62, 118), (15, 3.2, 10), (0, 1, 0.4)), ((0, -78, 115), (15, 3.6, 10), (0, -1, 0.4))],
     ),
-    "upper_lip_thickness": (1.5, [((0, -62, 118), (15, 3.4, 10), (0, 1, 0.3))]),
+    "upper_lip_thickness": (1.2, [((0, -62, 118), (15, 3.4, 10), (0, 1, 0.3))]),
     "lip_protrusion": (2.6, [((0, -70, 116), (19, 10, 14), (0, 0, 1))]),
     "mouth_width": (2.6, [((24, -71, 102), (10, 10, 14), (1, 0, -0.4))]),
     "mouth_height": (1.8, [((0, -70, 110), (28, 13, 26), (0, 1, 0))]),
@@ -208,7 +215,7 @@ def identity_basis(head: HeadMesh) -> tuple[Array, list[str]]:
     raw += local
     rest = COUNT - len(raw)
     for index, field in enumerate(_smooth_fields(points, rest)):
-        raw.append((f"smooth_{index + 1:02d}", 0.26 * (0.08 / 0.26) ** (index / max(rest - 1, 1)), field))
+        raw.append((f"smooth_{index + 1:02d}", 0.22 * (0.08 / 0.22) ** (index / max(rest - 1, 1)), field))
     # Gram-Schmidt in this order keeps the first ones as they were meant.
     flat = np.stack([field.ravel() for _, _, field in raw], 1)
     orthogonal, triangular = np.linalg.qr(flat)

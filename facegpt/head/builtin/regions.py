@@ -35,13 +35,14 @@ def regions(head: HeadMesh) -> dict[str, Array]:
     azimuth, arc = np.full(len(x), np.pi), np.full(len(x), 0.0)
     azimuth[: len(head.skin.capsule)], arc[: len(head.skin.capsule)] = head.skin.capsule.T
     left, right = part["left_eyeball"], part["right_eyeball"]
-    mouth_inside = part["cavity"] | part["upper_teeth"] | part["lower_teeth"]
+    mouth_inside = part["cavity"] | part["upper_teeth"] | part["lower_teeth"] | part["tongue"]
     scalp = skin & (arc > hairline(azimuth))
     jaw_line = np.interp(np.abs(azimuth), [0, 0.3, 0.6, 0.9, 1.2, 1.35], [-114, -112, -102, -84, -62, -30])
     face = skin & ~scalp & (np.abs(azimuth) < np.radians(80)) & (arc > jaw_line)
     lips = skin & (z > 80) & (inside_curve(x, y, anatomy.UPPER_LIP, anatomy.LOWER_LIP) > -0.3)
     nose_width = np.interp(y, [-50, -46, -40, -30, -12, 6], [13, 19, 20, 16, 13, 9])
     nose = skin & (z > 90) & (x < nose_width) & (y > -50) & (y < 6)
+    nose |= part["left_nostril"] | part["right_nostril"]
     eye_region = skin & (z > 60) & (((x - 32) / 24) ** 2 + ((y - 1) / 17) ** 2 < 1) & ~nose
     eye_region |= part["left_inner_lids"] | part["right_inner_lids"]
     return {

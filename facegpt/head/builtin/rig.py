@@ -37,6 +37,7 @@ def lip_side(head: HeadMesh) -> Array:
     around = np.sin(np.arange(count) * 2 * np.pi / count)
     side[grid.ids] = np.where(np.abs(around) < 1e-9, 0, np.sign(around))
     side[head.parts["upper_teeth"]], side[head.parts["lower_teeth"]] = 1, -1
+    side[head.parts["tongue"]] = -1
     return side
 
 
@@ -50,12 +51,18 @@ def jaw_weights(head: HeadMesh) -> Array:
     # Between the lips the border is a cut that closes towards the corner.
     apart = np.maximum(1 - (x / 24.5) ** 2.2, 0) * np.exp(-np.abs(below) / 16) * (z > 40)
     weight = np.clip(soft - 0.5 * lip_side(head) * apart, 0, 1)
-    weight *= smoothstep((z - 2) / 52)  # fades towards the ear
-    weight *= smoothstep((y + 150) / 30)  # and down the throat
-    weight[head.parts["upper_teeth"]], weight[head.parts["lower_teeth"]] = 0, 1
+    weight *= smoothstep((z - 4) / 66)  # fades towards the ear
+    weight *= smoothstep((y + 0.25 * (z - 104) + 150) / 36)  # and down the throat
+    weight[head.parts["upper_teeth"]] = 0
+    weight[head.parts["lower_teeth"]] = weight[head.parts["tongue"]] = 1
     for side in ("left", "right"):
-        for part in ("ear", "eyeball", "inner_lids"):
+        for part in ("eyeball", "inner_lids", "nostril"):
             weight[head.parts[f"{side}_{part}"]] = 0
+        # The ear's root follows the skin it grows out of.
+        rows = head.grids[f"{side}_ear"].ids
+        weight[head.parts[f"{side}_ear"]] = 0
+        for row, share in zip(rows[1:], (0.75, 0.5, 0.25), strict=False):
+            weight[row] = share * weight[rows[0]]
     ids = head.grids["cavity"].ids[1:]
     count = ids.shape[1]
     around = np.sin(np.arange(count) * 2 * np.pi / count)
@@ -77,7 +84,7 @@ def skinning_weights(head: HeadMesh) -> Array:
     weights[:, NECK] = (1 - jaw) * (1 - root)
     for name, joint in (("left_eyeball", LEFT_EYE), ("right_eyeball", RIGHT_EYE)):
         weights[head.parts[name]] = np.eye(5)[joint]
-    for name in ("cavity", "upper_teeth"):
+    for name in ("cavity", "upper_teeth", "tongue"):
         ids = head.parts[name]
         weights[ids, NECK] += weights[ids, ROOT]
         weights[ids, ROOT] = 0
@@ -104,3 +111,23 @@ def joint_regressor(head: HeadMesh) -> Array:
         target = np.append(joint / 100.0, 1.0)
         regressor[row, ids] = even + np.linalg.pinv(rows) @ (target - rows @ even)
     return regressor
+
+
+def pose_basis(head: HeadMesh) -> Array:
+    """Pose correctives (V, 3, 36) in mm per entry of R_j - I, neck, jaw, left eye, right eye.
+
+    Blending a rotation R with weight w pulls a vertex at the offset r from the joint towards the axis, to
+    second order by w (1 - w) (I - (R + R^T) / 2) r. That is linear in R - I, so the corrective gives exactly
+    it back; a factor above 1 accounts for the higher orders at the angles that matter (50 and 28 degrees).
+    """
+    weights = skinning_weights(head)
+    basis = np.zeros((len(weights), 3, 4, 3, 3))
+    for block, joint, follows, factor in (
+        (0, NECK, 1 - weights[:, ROOT], 1.15),
+        (1, JAW, weights[:, JAW], 1.06),
+    ):
+        offset = (factor * follows * (1 - follows))[:, None] * (head.vertices - JOINTS[joint])
+        for row in range(3):
+            basis[:, row, block, row, :] -= 0.5 * offset
+            basis[:, row, block, :, row] -= 0.5 * offset
+    return basis.reshape(len(weights), 3, 36)

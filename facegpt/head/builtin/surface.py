@@ -142,7 +142,7 @@ class Skin:
         """Nostrils, the crease around the wing and the fold from the wing to the mouth."""
         x, y = np.abs(point[:, 0]), point[:, 1]
         front = (point[:, 2] > 70).astype(float)
-        nostril = -5.0 * np.exp(-(((x - 7.8) / 3.1) ** 2) - (((y + 46.0 - 0.12 * (x - 7.8)) / 1.5) ** 2))
+        nostril = -0.8 * np.exp(-(((x - 7.8) / 3.1) ** 2) - (((y + 46.0 - 0.12 * (x - 7.8)) / 1.5) ** 2))
         crease_x = 18.8 - 0.06 * (y + 41.5) ** 2
         crease = -1.5 * _bump(x, crease_x, 1.5) * _bump(y, -41, 5.0)
         fold_x = 22 + 0.42 * np.maximum(-44 - y, 0)

@@ -13,6 +13,8 @@ from scipy.interpolate import PchipInterpolator
 from scipy.spatial import cKDTree
 
 from facegpt.head.builtin import anatomy
+from facegpt.head.builtin.ears import CENTER_Y, CENTER_Z, ear_loop
+from facegpt.head.builtin.nostrils import nostril_loop
 from facegpt.head.builtin.surface import CROWN_ARC, Skin
 from facegpt.head.builtin.triangulate import disc, flip_edges, inside, strips, triangulate
 
@@ -27,7 +29,8 @@ class SkinMesh:
     mirror
     image. eye_loop: rim of the left lids, counter-clockwise seen from the front starting at the inner corner,
     upper lid last; mouth_loop: rim of the lips from the right corner along the upper lip to the left corner
-    and back.
+    and back; ear_loop, nostril_loop: where the left ear and the left nostril leave the skin,
+    counter-clockwise from outside.
     """
 
     vertices: Array
@@ -36,6 +39,8 @@ class SkinMesh:
     mirror: Array
     eye_loop: Array
     mouth_loop: Array
+    ear_loop: Array
+    nostril_loop: Array
     eye_rings: list[Array] = field(default_factory=list)
 
 
@@ -50,7 +55,9 @@ def spacing(points: Array) -> Array:
     fine = 2.25 + 0.085 * np.clip(near, 0, 80)
     back = np.clip((70 - z) / 90, 0, 1)
     ends = np.clip((y - 35) / 60, 0, 1) + np.clip((-115 - y) / 30, 0, 1)
-    return np.where(z > 55, fine, np.maximum(fine, 4.5)) + 3.0 * back + 2.0 * ends
+    wanted = np.where(z > 55, fine, np.maximum(fine, 4.5)) + 3.0 * back + 2.0 * ends
+    ear = np.hypot(y - CENTER_Y, z - CENTER_Z) + 40 * (x < 50)
+    return np.minimum(wanted, 3.4 + 0.20 * np.maximum(ear - 17, 0))
 
 
 def lid_outline(count_upper: int = 17, count_lower: int = 17) -> tuple[Array, Array]:
@@ -187,7 +194,7 @@ def _relax(skin: Skin, places: Array, fixed: int, holes: list[Array], scale: flo
     return places
 
 
-def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
+def build_skin(skin: Skin, scale: float = 1.3) -> SkinMesh:
     """Mesh the head's skin; `scale` multiplies the wanted edge lengths."""
     eye_rings, lip_rings = _eye_rings(skin), _lip_rings(skin)
     front_top, front_bottom = lip_rings[-1][0, 1], lip_rings[-1][-1, 1]
@@ -202,14 +209,16 @@ def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
     ])  # fmt: skip
     # Eyes and lips are strips between their rings; only what lies outside them is triangulated freely.
     size, half = len(eye_rings[0]), len(lip_rings[0])
-    fixed = np.concatenate([eye_rings[-1], lip_rings[-1], midline])
-    holes = [np.arange(size), size + np.arange(half)]
-    places = np.concatenate([fixed, _fill(skin, fixed, [eye_rings[-1], lip_rings[-1]], scale)])
+    rims = [eye_rings[-1], lip_rings[-1], ear_loop(skin), nostril_loop(skin)]
+    fixed = np.concatenate([*rims, midline])
+    holes = np.split(np.arange(sum(map(len, rims))), np.cumsum([len(rim) for rim in rims])[:-1])
+    places = np.concatenate([fixed, _fill(skin, fixed, rims, scale)])
     places = _relax(skin, places, len(fixed), holes, scale)
     outside = flip_edges(skin.point(places[:, 0], places[:, 1]), disc(places), triangulate(places, holes))
     on_midline = np.zeros(len(places), bool)
-    on_midline[[size, size + half - 1]] = True
-    on_midline[size + half : size + half + len(above) + len(below) + len(behind)] = True
+    on_midline[holes[1][[0, -1]]] = True
+    first = holes[-1][-1] + 1
+    on_midline[first : first + len(above) + len(below) + len(behind)] = True
 
     count = len(places)
     eye_ids = [count + np.arange(size) + k * size for k in range(len(eye_rings) - 1)] + [holes[0]]
@@ -224,6 +233,7 @@ def build_skin(skin: Skin, scale: float = 1.17) -> SkinMesh:
     lip_strips = strips(points, lip_ids, closed=False)[:, [0, 2, 1]]
     mesh = _mirror(skin, places, np.concatenate([outside, eye_strips, lip_strips]), on_midline)
     mesh.eye_rings, mesh.eye_loop = eye_ids, eye_ids[0]
+    mesh.ear_loop, mesh.nostril_loop = holes[2], holes[3]
     left, corner = lip_ids[0], (half - 1) // 2
     mesh.mouth_loop = np.concatenate([
         mesh.mirror[left[corner:0:-1]], left, mesh.mirror[left[-2:corner:-1]],
@@ -243,4 +253,4 @@ def _mirror(skin: Skin, places: Array, triangles: Array, on_midline: Array) -> S
     mirror = np.concatenate([twin, np.flatnonzero(~on_midline)])
     everything = np.concatenate([triangles, mirror[triangles][:, [0, 2, 1]]])
     empty = np.zeros(0, np.int64)
-    return SkinMesh(vertices, everything, capsule, mirror, empty, empty)
+    return SkinMesh(vertices, everything, capsule, mirror, empty, empty, empty, empty)

@@ -19,7 +19,8 @@ SKIN_V = 0.24
 ISLANDS = {
     "right_eyeball": (0.008, 0.015, 0.198, 0.205), "left_eyeball": (0.212, 0.015, 0.402, 0.205),
     "right_ear": (0.416, 0.015, 0.581, 0.215), "left_ear": (0.595, 0.015, 0.760, 0.215),
-    "cavity": (0.776, 0.125, 0.992, 0.215), "upper_teeth": (0.776, 0.070, 0.992, 0.112),
+    "cavity": (0.776, 0.125, 0.906, 0.215), "tongue": (0.916, 0.125, 0.992, 0.215),
+    "upper_teeth": (0.776, 0.070, 0.992, 0.112),
     "lower_teeth": (0.776, 0.015, 0.992, 0.057),
 }  # fmt: skip
 
@@ -40,8 +41,8 @@ def unwrap(head: HeadMesh) -> tuple[Array, Array]:
     `head.triangles`."""
     pieces = [_unwrap_skin(head)]
     for name, grid in head.grids.items():
-        if name.endswith("inner_lids"):
-            pieces.append(_unwrap_inner_lids(head, grid))
+        if name.endswith(("inner_lids", "nostril")):
+            pieces.append(_unwrap_hole(head, grid))
         elif name.endswith("eyeball"):
             pieces.append(_unwrap_eyeball(grid, ISLANDS[name]))
         else:
@@ -63,11 +64,11 @@ def _unwrap_skin(head: HeadMesh) -> Array:
     return skin_uv(np.where(crown, others, azimuth), arc)
 
 
-def _unwrap_inner_lids(head: HeadMesh, grid: Grid) -> Array:
-    """Rings inside the eye's hole of the skin island."""
+def _unwrap_hole(head: HeadMesh, grid: Grid) -> Array:
+    """Rings, and the end where there is one, inside a hole of the skin island."""
     rim = skin_uv(*head.skin.capsule[grid.ids[0]].T)
     middle = rim.mean(0)
-    shares = np.array([0.0, 0.2, 0.4, 0.6])[:, None, None]
+    shares = np.array([0.0, 0.2, 0.4, 0.6, 1.0])[:, None, None]
     rings = rim + shares * (middle - rim)
     cells = grid.cells()
     return rings[cells[..., 0], cells[..., 1] % grid.ids.shape[1]]
