@@ -13,35 +13,33 @@ Every step is seeded and cached under `work`, so an interrupted run goes on wher
 from __future__ import annotations
 
 import json
-import math
 import random
 import sys
 import time
-from collections import defaultdict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tiny_llava_facts import LARGEST_MOVE, fact_vector, mirror, move_facts, move_images
+from tiny_llava_measure import language_states, measure
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from facegpt.config import parse_config
-from facegpt.data.conversation import encode_conversation, encode_prompt
+from facegpt.data.conversation import encode_conversation
 from facegpt.data.synthetic import background, photograph, sample_parameters
 from facegpt.data.tiny_language import (
-    GRID,
     POINTS,
     Facts,
     plain_conversation,
     questions_about,
     read_facts,
     to_messages,
-)  # fmt: skip
-from facegpt.data.tiny_situations import situations
+)
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -50,9 +48,6 @@ from facegpt.model.tiny import TinySize, build_tiny_llava, save_tiny_llava
 from facegpt.render.renderer import render
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
-POINT_WEIGHT = 12 / GRID  # of a grid cell in the probe's vector of facts
-LARGEST_MOVE = 8  # pixels by which an image is moved at random, so that places are not learnt by heart
-MEASURED = 128  # held-out faces that are asked questions at the end
 
 
 @dataclass
@@ -82,7 +77,7 @@ def main(settings: Settings) -> None:
     model, processor = make_model(facts, settings)
     features = pretrain_vision(model, images, facts, settings, work)
     pretrain_language(model, processor, features, facts, settings, work)
-    figures = measure(model, processor, features, facts, settings)
+    figures = measure(model, processor, features, facts, settings.held_out, settings.seed)
     save_tiny_llava(model, processor, Path(settings.out))
     recorded = {key: value for key, value in asdict(settings).items() if key not in ("out", "work")}
     write_json(
@@ -134,49 +129,6 @@ def normalise(images: np.ndarray) -> Tensor:
     """uint8 (n,3,h,w) -> CLIP's pixel values."""
     pixels = torch.from_numpy(images).float().div_(255)
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-
-
-def fact_vector(f: Facts) -> list[float]:
-    """All facts as numbers for the vision probe: where things are and how they turn counts most."""
-    points = [POINT_WEIGHT * (value - GRID / 2) for point in f.points.values() for value in point]
-    angles = [f.yaw / 7, f.pitch / 4, f.roll / 4, f.jaw / 4]
-    rest = [(f.size - 1) * 10, 3 * f.lids, *[2 * v for v in f.light], 4 * f.warmth]
-    identity = [*f.shape.values(), *list(f.colours.values())[:12]]
-    return [*points, *angles, *rest, *[4 * v for v in f.movements.values()], *[0.5 * v for v in identity]]
-
-
-def mirror(f: Facts) -> Facts:
-    """The facts of the image flipped left to right."""
-
-    def swap(name: str) -> str:
-        return name.replace("left", "*").replace("right", "left").replace("*", "right")
-
-    return replace(
-        f,
-        yaw=-f.yaw,
-        roll=-f.roll,
-        points={name: (GRID - 1 - f.points[swap(name)][0], f.points[swap(name)][1]) for name in f.points},
-        movements={phrase: f.movements[swap(phrase)] for phrase in f.movements},
-        light=(-f.light[0], *f.light[1:]),
-    )
-
-
-def move_images(pixels: Tensor, moves: Tensor) -> Tensor:
-    """pixels (n,3,h,w) moved right and down by moves (n,2) pixels; the border is repeated."""
-    height, width = pixels.shape[-2:]
-    padded = F.pad(pixels, (LARGEST_MOVE,) * 4, mode="replicate")
-    corners = (LARGEST_MOVE - moves).tolist()
-    return torch.stack(
-        [image[:, y : y + height, x : x + width] for image, (x, y) in zip(padded, corners, strict=True)]
-    )
-
-
-def move_facts(vectors: Tensor, moves: Tensor, size: int) -> Tensor:
-    """Fact vectors (n,facts) of images of `size` pixels that were moved by moves (n,2): points move along."""
-    moved = vectors.clone()
-    points = moved[:, : 2 * len(POINTS)].unflatten(1, (-1, 2))
-    points += (moves * GRID / size * POINT_WEIGHT)[:, None]
-    return moved
 
 
 class Probe(nn.Module):
@@ -335,69 +287,6 @@ def fold_statistics(projector: Any, mean: Tensor, scale: Tensor) -> None:
     with torch.no_grad():
         projector.linear_1.weight.mul_(scale)
         projector.linear_1.bias.sub_(projector.linear_1.weight @ mean)
-
-
-def language_states(
-    model: LlavaForConditionalGeneration, ids: Tensor, mask: Tensor, features: Tensor
-) -> Tensor:
-    """Last hidden states (N,T,H) of ids (N,T) whose image tokens take the projected features in order."""
-    embeddings = model.get_input_embeddings()(ids)
-    projected = model.model.multi_modal_projector(features.to(embeddings.dtype))
-    where = (ids == model.config.image_token_index).unsqueeze(-1).expand_as(embeddings)
-    embeddings = embeddings.masked_scatter(where, projected.to(embeddings.dtype))
-    return model.model.language_model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
-
-
-@torch.no_grad()
-def measure(
-    model: LlavaForConditionalGeneration, processor: LlavaProcessor, features: Tensor, facts: list[Facts],
-    settings: Settings,
-) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Exact-match accuracy of greedy answers on held-out faces and situations, point error in grid cells."""
-    rng = random.Random(settings.seed + 1)
-    model.eval()
-    scores: dict[str, list[float]] = defaultdict(list)
-    cells: list[float] = []
-    first = len(facts) - settings.held_out
-    for row in tqdm(range(first, first + min(settings.held_out, MEASURED)), desc="measure", mininterval=5):
-        for question, truth in questions_about(facts[row], rng, 4):
-            answer = ask(model, processor, question, features[row : row + 1])
-            if question.startswith("Where is") and truth.startswith("At "):
-                numbers = [int(w) for w in answer.strip(".").split() if w.isdigit()]
-                wanted = [int(w) for w in truth.strip(".").split() if w.isdigit()]
-                if len(numbers) == 2:
-                    cells.append(math.dist(numbers, wanted))
-                scores["points within 2 cells"].append(len(numbers) == 2 and cells[-1] <= 2)
-            else:
-                scores[question].append(answer == truth)
-    for name, event in situations(held_out=True):
-        for subject in ("She", "He"):
-            answer = ask(model, processor, f"{subject} {event}. How does this person feel?", None)
-            scores["feeling of held-out situations"].append(f"feels {name}." in answer)
-    figures = {
-        name: {"accuracy": float(np.mean(values)), "n": len(values)}
-        for name, values in sorted(scores.items())
-    }
-    return {**figures, "point error in cells": {"median": float(np.median(cells)), "n": len(cells)}}
-
-
-def ask(
-    model: LlavaForConditionalGeneration, processor: LlavaProcessor, question: str, features: Tensor | None
-) -> str:
-    """The greedy answer to one question, with the features of an image or none."""
-    image_tokens = 0 if features is None else features.shape[1]
-    messages = to_messages([(question, "")], features is not None)[:1]
-    ids = encode_prompt(messages, processor.tokenizer, image_tokens)
-    start = len(ids)
-    no_image = torch.zeros(0, 1, model.model.vision_tower.config.hidden_size)
-    while len(ids) - start < 80:
-        tokens = torch.tensor([ids])
-        given = no_image if features is None else features
-        state = language_states(model, tokens, torch.ones_like(tokens), given)[0, -1]
-        ids.append(int(model.lm_head(state).argmax()))
-        if ids[-1] == processor.tokenizer.eos_token_id:
-            break
-    return processor.tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
 
 
 def autocast() -> torch.autocast:
