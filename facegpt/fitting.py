@@ -17,6 +17,7 @@ from facegpt.data.sample import FaceTarget, FaceTargets
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.head.solve import axis_angle
 from facegpt.losses.landmark import REFERENCE_SIZE
 from facegpt.losses.objective import FaceObjective
 from facegpt.losses.regularization import regularization
@@ -172,20 +173,6 @@ def landmark_distance(rendering: Rendering, target: FaceTarget, valid: Tensor | 
     """Mean distance of the valid landmarks in pixels of a 224 crop."""
     distances = (rendering.landmarks[0] - target.landmarks).norm(dim=-1) * 224 / target.image.shape[-1]
     return float(distances.mean() if valid is None else distances[valid].mean())
-
-
-def axis_angle(rotation: Tensor) -> Tensor:
-    """(3,3) rotation to (3,) axis-angle; exact up to a half turn, where the axis is no longer unique."""
-    vector = torch.stack(
-        [
-            rotation[2, 1] - rotation[1, 2],
-            rotation[0, 2] - rotation[2, 0],
-            rotation[1, 0] - rotation[0, 1],
-        ]
-    )  # 2 sin(angle) axis
-    angle = torch.atan2(vector.norm() / 2, (rotation.trace() - 1) / 2)
-    sine = torch.sin(angle)
-    return vector / 2 if sine < 1e-8 else vector / (2 * sine) * angle
 
 
 def _scaled_rotation(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

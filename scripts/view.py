@@ -30,6 +30,7 @@ from facegpt.head.model import HeadModel
 from facegpt.render.renderer import render, render_mesh
 from facegpt.visualize import BACKGROUND, INK, contact_sheet, head_picture, to_pil
 
+FORMATS = {".png": "PNG", ".jpg": "JPEG"}
 PARTS = ("mean", "identities", "expressions", "poses", "albedo", "crowd", "training")
 WIDTH = 1900  # pixels of the page, about
 TRAINING_SIZE = 112
@@ -215,7 +216,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sheet", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--sheet", type=Path, required=True, help="picture to write, .png or .jpg")
     parser.add_argument("--head", type=Path, help="head file; the built-in head when left out")
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, help="what to draw; all that the head has by default"
@@ -228,8 +229,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--size {options.size} is not between 48 and 1024 pixels")
     if not 1 <= options.count <= 400:
         parser.error(f"--count {options.count} is not between 1 and 400 people")
-    if options.sheet.suffix.lower() != ".png":
-        parser.error(f"--sheet {options.sheet} does not end in .png, the only format written")
+    if options.sheet.suffix.lower() not in FORMATS:
+        parser.error(f"--sheet {options.sheet} does not end in {' or '.join(FORMATS)}")
     return options
 
 
@@ -245,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts = options.parts or [part for part in PARTS if sizes.get(part, 1) > 0]
         page = draw(head, parts, options.size, options.count, options.seed)
         with atomic_path(options.sheet) as path:
-            page.save(path, format="PNG")
+            page.convert("RGB").save(path, format=FORMATS[options.sheet.suffix.lower()], quality=88)
     except (FaceGPTError, ValueError, OSError) as error:
         print(f"view: {error}", file=sys.stderr)
         return 1

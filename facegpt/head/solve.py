@@ -170,13 +170,13 @@ def _first_guess(problem: _Problem, target: Tensor, weight: Tensor) -> Tensor:
     flip = torch.diag(torch.cat([u.new_ones(2), torch.det(u @ vt).sign()[None]]))
     start = list(problem.groups).index("pose")
     first = sum(list(problem.groups.values())[:start])
-    unknowns[first : first + 3] = _axis_angle((u @ flip @ vt).T)
+    unknowns[first : first + 3] = axis_angle((u @ flip @ vt).T)
     if problem.moves:
         unknowns[-3:] = ((target - problem(unknowns[None])[0]) * weight[:, None]).sum(0) / total
     return unknowns
 
 
-def _axis_angle(rotation: Tensor) -> Tensor:
+def axis_angle(rotation: Tensor) -> Tensor:
     """Axis-angle (3,) of a rotation (3,3) up to a half turn, by its quaternion (Shepperd 1978)."""
     trace = rotation.trace()
     squares = torch.stack([trace, *rotation.diagonal()]) * 2 + 1 - trace

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from small_head import small_head, small_head_data
 
 from facegpt.head.model import HeadModel
-from facegpt.head.solve import _axis_angle, solve
+from facegpt.head.solve import axis_angle, solve
 
 
 def random_face(head, batch, seed=0, neck=False, eyes=False, spread=1.0):
@@ -163,9 +163,9 @@ def test_weights_that_say_nothing_are_refused(weights):
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 0.3, 2.0, 3.1, math.pi])
-def test_axis_angle_of_a_rotation(angle):
+def testaxis_angle_of_a_rotation(angle):
     for axis in ([1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.48, -0.6, 0.64]):
         rotation = Rotation.from_rotvec(np.array(axis) * angle).as_matrix()
-        found = _axis_angle(torch.from_numpy(rotation)).numpy()
+        found = axis_angle(torch.from_numpy(rotation)).numpy()
         np.testing.assert_allclose(Rotation.from_rotvec(found).as_matrix(), rotation, atol=1e-12)
         assert np.linalg.norm(found) == pytest.approx(angle, abs=1e-12)

@@ -17,9 +17,8 @@ from small_head import small_head, small_head_data
 from facegpt.coefficients import named_coefficients
 from facegpt.data.sample import FaceTarget
 from facegpt.data.synthetic import sample_parameters
-from facegpt.fitting import FitSettings, axis_angle, estimate_light, fit_face, landmark_distance, place_head
+from facegpt.fitting import FitSettings, estimate_light, fit_face, landmark_distance, place_head
 from facegpt.head.format import save_head
-from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
@@ -42,13 +41,6 @@ def face(seed: int = 0) -> FaceParameters:
 def objective() -> FaceObjective:
     weights = ObjectiveWeights(perceptual=0.0, landmark=0.0, regularization=0.01)
     return FaceObjective(weights, None, small_head().layout)
-
-
-@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-3, 0.5, 1.5, 3.0])
-def test_axis_angle_inverts_the_rotation_matrix(angle: float) -> None:
-    axis = torch.tensor([0.3, -0.5, 0.8], dtype=torch.float64)
-    vector = angle * axis / axis.norm()
-    assert torch.allclose(axis_angle(rotation_matrices(vector[None])[0]), vector, atol=1e-9)
 
 
 @pytest.mark.parametrize(("pitch", "yaw", "roll"), [(0, 0, 0), (0.2, 0.3, -0.1), (-0.2, -0.5, 0.25)])
