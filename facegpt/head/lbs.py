@@ -6,11 +6,23 @@ Shape legend: B faces, V vertices, J joints.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _SERIES_BELOW = 0.25  # squared angle; seven terms are exact to 1e-16 there
+
+
+def joint_rotations(axis_angle: Tensor) -> Tensor:
+    """`rotation_matrices` of (B,J,3) for the head, by compiled loops where they can be used."""
+    if _compiled(axis_angle):
+        from facegpt.head.lbs_numba import Rotations
+
+        matrices: Tensor = Rotations.apply(axis_angle.flatten(0, 1))
+        return matrices.unflatten(0, axis_angle.shape[:2])
+    return rotation_matrices(axis_angle)
 
 
 def rotation_matrices(axis_angle: Tensor) -> Tensor:
@@ -42,6 +54,30 @@ def _series(u: Tensor, first: int) -> Tensor:
     return value / first
 
 
+def blend(coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+    """mean + basis @ coefficients for coefficients (B,K), mean (N,), basis (N,K) -> (B,N).
+
+    Differentiable in the coefficients. torch's own backward pass of the product walks along the basis' long
+    side with a stride, three times slower on a CPU.
+    """
+    if torch._C._are_functorch_transforms_active():
+        return torch.addmm(mean, coefficients, basis.t())
+    blended: Tensor = _Blend.apply(coefficients, mean, basis)
+    return blended
+
+
+class _Blend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+        ctx.save_for_backward(basis)
+        return torch.addmm(mean, coefficients, basis.t())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (basis,) = ctx.saved_tensors
+        return grad @ basis, None, None
+
+
 def joint_transforms(
     rotations: Tensor, joints: Tensor, parents: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,6 +88,11 @@ def joint_transforms(
     Returns the world rotations (B,J,3,3), the translations (B,J,3) that with them carry a rest point p to
     R p + t, and the posed joints (B,J,3).
     """
+    if _compiled(rotations):
+        from facegpt.head.lbs_numba import Kinematics
+
+        transforms: tuple[Tensor, Tensor, Tensor] = Kinematics.apply(rotations, joints, tuple(parents))
+        return transforms
     world, posed = [rotations[:, 0]], [joints[:, 0]]
     for joint, parent in enumerate(parents):
         if joint == 0:
@@ -63,11 +104,35 @@ def joint_transforms(
     return turned, moved - (turned @ joints[..., None])[..., 0], moved
 
 
-def skin(vertices: Tensor, weights: Tensor, rotations: Tensor, translations: Tensor) -> Tensor:
+def skin(rest: Tensor, weights: Tensor, rotations: Tensor, translations: Tensor) -> Tensor:
     """Linear blend skinning: v' = sum_j w_vj (R_j v + t_j).
 
-    vertices (B,V,3), weights (V,J), rotations (B,J,3,3), translations (B,J,3) -> (B,V,3).
+    rest (B,3,V): x, y and z of the vertices apart, weights (J,V), rotations (B,J,3,3), translations (B,J,3)
+    -> (B,V,3).
     """
-    transforms = torch.cat([rotations, translations[..., None]], -1).flatten(2)  # (B, J, 12)
-    blended = (weights @ transforms).unflatten(-1, (3, 4))  # (B, V, 3, 4)
-    return (blended[..., :3] * vertices[..., None, :]).sum(-1) + blended[..., 3]
+    if _compiled(rest):
+        from facegpt.head.lbs_numba import Skin
+
+        posed: Tensor = Skin.apply(rest, weights, rotations, translations)
+        return posed
+    transforms = torch.cat([rotations, translations[..., None]], -1)  # (B, J, 3, 4)
+    blended = (transforms.flatten(2).transpose(1, 2) @ weights).unflatten(1, (3, 4))  # (B, 3, 4, V)
+    return ((blended[:, :, :3] * rest[:, None]).sum(2) + blended[:, :, 3]).transpose(1, 2)
+
+
+def _compiled(tensor: Tensor) -> bool:
+    """Whether the loops of `lbs_numba` do the work: on the CPU, where numba is installed.
+
+    They know first derivatives only, and nothing of `torch.func`.
+    """
+    return tensor.is_cpu and _numba_works() and not torch._C._are_functorch_transforms_active()
+
+
+@cache
+def _numba_works() -> bool:
+    """Whether numba can be imported (it refuses numpy versions it does not know) and can cache its code."""
+    try:
+        import facegpt.head.lbs_numba  # noqa: F401
+    except (ImportError, RuntimeError):
+        return False
+    return True

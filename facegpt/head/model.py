@@ -18,12 +18,15 @@ from facegpt.head.cache import builtin_head_data
 from facegpt.head.flame import FlameOptions, load_flame
 from facegpt.head.format import CONTOUR, HeadData, head_id, load_head_data
 from facegpt.head.landmarks import contour_points, surface_points
-from facegpt.head.lbs import joint_transforms, rotation_matrices, skin
+from facegpt.head.lbs import blend, joint_rotations, joint_transforms, skin
 from facegpt.head.mesh import Mesh
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 
 ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
 PLAIN_SKIN = (0.76, 0.60, 0.52)  # colour of a head without texture
+# Taken as 0. The tails of smooth bases end in denormal numbers, with which a product takes four times as
+# long.
+NEGLIGIBLE = 1e-20
 FRAMING_FILL = 0.6  # share of the crop's height that the mean's landmarks span
 NOT_SKIN = ("eyes", "left_eyeball", "right_eyeball", "mouth_interior")
 
@@ -61,27 +64,33 @@ class HeadModel(nn.Module):
         self.parents: list[int] = data.parents.tolist()
 
         def keep(name: str, array: np.ndarray | None) -> None:
-            tensor = None if array is None else torch.tensor(array)  # a copy: the data stay as they are
-            single = tensor.float() if tensor is not None and tensor.is_floating_point() else tensor
-            self.register_buffer(name, single, persistent=False)
+            # a copy: the data stay as they are
+            tensor = None if array is None else torch.tensor(np.ascontiguousarray(array))
+            if tensor is not None and tensor.is_floating_point():
+                tensor = tensor.float()
+                tensor[tensor.abs() < NEGLIGIBLE] = 0
+            self.register_buffer(name, tensor, persistent=False)
 
         basis = np.concatenate([data.shape_basis, data.expression_basis], 2).astype(np.float64)  # (V, 3, S+E)
         regressor = data.joint_regressor.astype(np.float64)
         keep("triangles", data.triangles)
         keep("v_template", data.v_template)
-        keep("basis", basis.transpose(2, 0, 1).reshape(basis.shape[2], -1))  # (S+E, 3V)
-        # the joints are linear in the coefficients too, so they need no product over all vertices
-        keep("joint_template", regressor @ data.v_template)
-        joint_basis = np.einsum("jv,vck->kjc", regressor, basis, optimize=True)
-        keep("joint_basis", joint_basis.reshape(basis.shape[2], -1))  # (S+E, 3J)
+        # Planar (x of all vertices, then y, then z) and one row per number, as both directions of the product
+        # are fastest; the pose correctives' columns follow the coefficients'.
         correctives = data.pose_basis if data.pose_basis is not None and data.pose_basis.any() else None
-        keep("pose_basis", None if correctives is None else correctives.reshape(-1, correctives.shape[2]).T)
-        keep("skinning_weights", data.skinning_weights)
+        self.has_correctives = correctives is not None
+        stacked = basis if correctives is None else np.concatenate([basis, correctives], 2)
+        keep("template", data.v_template.T.reshape(-1))  # (3V,)
+        keep("basis", stacked.transpose(1, 0, 2).reshape(-1, stacked.shape[2]))  # (3V, S+E[+9(J-1)])
+        # the joints are linear in the coefficients too, so they need no product over all vertices
+        keep("joint_template", (regressor @ data.v_template).reshape(-1))  # (3J,)
+        joint_basis = np.einsum("jv,vck->jck", regressor, basis, optimize=True)
+        keep("joint_basis", joint_basis.reshape(-1, basis.shape[2]))  # (3J, S+E)
+        keep("skinning_weights", data.skinning_weights.T)  # (J, V)
         keep("uv", data.uv)
         keep("uv_triangles", data.uv_triangles)
         keep("texture_mean", data.texture_mean)
-        # components first: (A, H, W, 3)
-        keep("texture_basis", None if data.texture_basis is None else np.moveaxis(data.texture_basis, 3, 0))
+        keep("texture_basis", data.texture_basis)  # (H, W, 3, A)
         for part in ("landmark", "contour"):
             keep(f"{part}_triangles", getattr(data, f"{part}_triangles"))
             keep(f"{part}_barycentric", getattr(data, f"{part}_barycentric"))
@@ -92,10 +101,10 @@ class HeadModel(nn.Module):
     # buffers, declared for the type checker
     triangles: Tensor
     v_template: Tensor
+    template: Tensor
     basis: Tensor
     joint_template: Tensor
     joint_basis: Tensor
-    pose_basis: Tensor | None
     skinning_weights: Tensor
     uv: Tensor | None
     uv_triangles: Tensor | None
@@ -158,15 +167,16 @@ class HeadModel(nn.Module):
         return torch.autocast(self.v_template.device.type, enabled=False)
 
     def _pose_head(self, parameters: FaceParameters) -> HeadOutput:
+        batch = len(parameters)
         coefficients = torch.cat([parameters.shape, parameters.expression], 1)  # (B, S+E)
-        vertices = self.v_template + (coefficients @ self.basis).view(len(parameters), -1, 3)
-        joints = self.joint_template + (coefficients @ self.joint_basis).view(len(parameters), -1, 3)
-        rotations = rotation_matrices(self._axis_angles(parameters))  # (B, J, 3, 3)
-        if self.pose_basis is not None:
+        joints = blend(coefficients, self.joint_template, self.joint_basis).view(batch, -1, 3)
+        rotations = joint_rotations(self._axis_angles(parameters))  # (B, J, 3, 3)
+        if self.has_correctives:
             feature = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
-            vertices = vertices + (feature.flatten(1) @ self.pose_basis).view_as(vertices)
+            coefficients = torch.cat([coefficients, feature.flatten(1)], 1)
+        rest = blend(coefficients, self.template, self.basis).view(batch, 3, -1)
         turned, translations, joints = joint_transforms(rotations, joints, self.parents)
-        vertices = skin(vertices, self.skinning_weights, turned, translations)
+        vertices = skin(rest, self.skinning_weights, turned, translations)
         head = turned[:, min(NECK, len(self.parents) - 1)]
         return HeadOutput(vertices, self._landmarks(vertices, head), joints)
 
@@ -189,7 +199,8 @@ class HeadModel(nn.Module):
         if self.texture_basis is not None:
             with self._full_precision():
                 coefficients = coefficients.to(texture.dtype)
-                texture = texture + torch.tensordot(coefficients, self.texture_basis, 1)
+                rows = self.texture_basis.flatten(0, 2)  # (3HW, A): both directions of the product are fast
+                texture = blend(coefficients, self.texture_mean.flatten(), rows).view_as(texture)
         clamped: Tensor = _ClampToUnit.apply(texture)
         return clamped
 

@@ -27,6 +27,8 @@ SLIVER_AREA = 1e-3
 class Pixels:
     """The P pixels of B images that see a triangle, in image order.
 
+    For triton the list holds all pixels; face and rows are -1, and triangle 0, where nothing is seen.
+
     index (P,): position in a flat (B,H,W) image. face (P,): image of the batch. triangle (P,): triangle seen.
     rows (3,P): its corners, as columns of a flat (C,B*V) vertex table. centers (2,P): x, y in pixels.
     shape: (B, H, W).
@@ -49,11 +51,18 @@ class Pixels:
         return order + offset.index_select(0, self.face), longest
 
 
-def covered_pixels(triangle_ids: Tensor, triangles: Tensor, vertex_count: int, dtype: torch.dtype) -> Pixels:
+def covered_pixels(
+    triangle_ids: Tensor, triangles: Tensor, vertex_count: int, dtype: torch.dtype, backend: str = "auto"
+) -> Pixels:
     """List the covered pixels of (B,H,W) triangle ids (-1 is background).
 
-    vertex_count is V of the meshes, dtype that of the pixel centres.
+    vertex_count is V of the meshes, dtype that of the pixel centres. For triton the list holds all pixels, as
+    counting them would make the host wait: see `interpolate_triton.all_pixels`.
     """
+    if resolve(backend, triangle_ids.device) == "triton":
+        from facegpt.render.interpolate_triton import all_pixels
+
+        return all_pixels(triangle_ids, triangles, vertex_count, dtype)
     batch, height, width = triangle_ids.shape
     face, row, column = (triangle_ids >= 0).nonzero().t().contiguous()
     index = (face * height + row) * width + column
@@ -74,8 +83,11 @@ def barycentric_weights(points: Tensor, pixels: Pixels, backend: str = "auto") -
     points (2,B*V): x, y of the vertices in pixels.
     """
     function: type[torch.autograd.Function] = _BarycentricWeights
-    if resolve(backend, points.device) == "numba":
+    backend = resolve(backend, points.device)
+    if backend == "numba":
         from facegpt.render.interpolate_numba import BarycentricWeights as function
+    elif backend == "triton":
+        from facegpt.render.interpolate_triton import BarycentricWeights as function
     weights: Tensor = function.apply(points, pixels.rows, pixels.centers)
     return weights
 
@@ -83,8 +95,11 @@ def barycentric_weights(points: Tensor, pixels: Pixels, backend: str = "auto") -
 def interpolate(table: Tensor, rows: Tensor, weights: Tensor, backend: str = "auto") -> Tensor:
     """Interpolate attributes: table (C,R), rows (3,P) into it, weights (3,P) -> (C,P)."""
     function: type[torch.autograd.Function] = _Interpolate
-    if resolve(backend, table.device) == "numba":
+    backend = resolve(backend, table.device)
+    if backend == "numba":
         from facegpt.render.interpolate_numba import Interpolate as function
+    elif backend == "triton":
+        from facegpt.render.interpolate_triton import Interpolate as function
     values: Tensor = function.apply(table, rows, weights)
     return values
 
@@ -92,8 +107,10 @@ def interpolate(table: Tensor, rows: Tensor, weights: Tensor, backend: str = "au
 def to_image(values: Tensor, pixels: Pixels) -> Tensor:
     """Spread a list (C,P) into images (B,C,H,W), 0 on the background."""
     batch, height, width = pixels.shape
+    if len(pixels.index) == batch * height * width:  # every pixel is there, in order
+        return values.reshape(len(values), batch, height, width).transpose(0, 1)
     flat = values.new_zeros(len(values), batch * height * width)
-    return flat.index_copy(1, pixels.index, values).reshape(-1, batch, height, width).transpose(0, 1)
+    return flat.index_copy(1, pixels.index, values).reshape(len(values), batch, height, width).transpose(0, 1)
 
 
 def pack(values: Tensor, pixels: Pixels) -> Tensor:
@@ -118,7 +135,7 @@ class _BarycentricWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, rows: Tensor, centers: Tensor) -> Tensor:
         # Relative to the pixel all numbers are small, so float32 suffices for thin triangles too.
-        corners = points.index_select(1, rows.flatten()).reshape(2, 3, -1) - centers[:, None]
+        corners = points.index_select(1, rows.flatten()).reshape(2, *rows.shape) - centers[:, None]
         x, y = corners  # (3, P) each
         opposite = torch.stack([x[i] * y[j] - y[i] * x[j] for i, j in ((1, 2), (2, 0), (0, 1))])
         area = opposite.sum(dim=0)  # doubled, signed
@@ -147,7 +164,7 @@ class _BarycentricWeights(torch.autograd.Function):
 class _Interpolate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-        corners = table.index_select(1, rows.flatten()).reshape(len(table), 3, -1)
+        corners = table.index_select(1, rows.flatten()).reshape(len(table), *rows.shape)
         ctx.save_for_backward(corners, rows, weights)
         ctx.count = table.shape[1]
         a, b, c = corners.unbind(1)

@@ -168,8 +168,9 @@ def test_joint_count_is_free(joints):
 
 def test_zero_correctives_are_skipped():
     data = small_head_data()
-    assert HeadModel(data).pose_basis is not None
-    assert HeadModel(replace(data, pose_basis=np.zeros_like(data.pose_basis))).pose_basis is None
+    with_them, zero = HeadModel(data), HeadModel(replace(data, pose_basis=np.zeros_like(data.pose_basis)))
+    assert with_them.basis.shape == (3 * 306, 6 + 4 + 36)  # 9 numbers for each of the four turning joints
+    assert zero.basis.shape == (3 * 306, 6 + 4)
 
 
 def test_coefficients_of_another_head_are_refused_in_a_sentence():

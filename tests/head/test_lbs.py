@@ -56,7 +56,7 @@ def random_pose(batch, seed=0):
 def test_skinning_equals_homogeneous_matrices_multiplied_joint_by_joint():
     angles, joints, vertices, weights = random_pose(batch=3)
     turned, translations, posed = joint_transforms(rotation_matrices(angles), joints, PARENTS)
-    skinned = skin(vertices, weights, turned, translations)
+    skinned = skin(vertices.mT, weights.mT, turned, translations)
     for b in range(3):
         world = []
         for j, parent in enumerate(PARENTS):
@@ -80,5 +80,5 @@ def test_no_rotation_moves_nothing():
     turned, translations, posed = joint_transforms(
         rotation_matrices(torch.zeros_like(joints)), joints, PARENTS
     )
-    torch.testing.assert_close(skin(vertices, weights, turned, translations), vertices)
+    torch.testing.assert_close(skin(vertices.mT, weights.mT, turned, translations), vertices)
     torch.testing.assert_close(posed, joints)
