@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from facegpt.render.interpolate_numba import as_array
 from facegpt.render.lighting import BAND_CONSTANTS
-from facegpt.render.pixels_numba import number_texels, shade, shade_backward, weigh
+from facegpt.render.pixels_backward_numba import shade_backward
+from facegpt.render.pixels_numba import number_texels, shade, weigh
 from facegpt.render.threads import for_each_face
 
 _BANDS = np.array(BAND_CONSTANTS)
