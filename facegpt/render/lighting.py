@@ -45,9 +45,12 @@ def shade(normals: Tensor, lighting: Tensor) -> Tensor:
 
 def shade_at(normals: Tensor, lighting: Tensor, pixels: Pixels, backend: str = "auto") -> Tensor:
     """`shade` for a list of pixels: unit normals (3,P) under their face's lighting (B,27) -> (3,P)."""
-    if resolve(backend, normals.device) == "numba":
-        from facegpt.render.shade_numba import Shade
-
+    backend = resolve(backend, normals.device)
+    if backend in ("numba", "triton"):
+        if backend == "numba":
+            from facegpt.render.shade_numba import Shade
+        else:
+            from facegpt.render.shade_triton import Shade  # type: ignore[assignment]
         shading: Tensor = Shade.apply(normals, lighting, pixels.face)
         return shading
     return unpack(shade(pack(normals, pixels), lighting), pixels)

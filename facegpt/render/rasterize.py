@@ -19,6 +19,7 @@ from torch import Tensor
 
 from facegpt.render import rasterize_torch
 from facegpt.render.backends import resolve
+from facegpt.render.finite import check_finite
 from facegpt.render.interpolate import (
     Pixels,
     barycentric_weights,
@@ -51,13 +52,17 @@ def rasterize(
     """Rasterize B meshes of one topology; the rules are in this module's docstring.
 
     vertices (B,V,3): x right, y down in pixels and depth, as `camera.project` gives. triangles (F,3) int64.
-    backend: "torch" (any device), "numba" (CPU), or "auto", numba where it can be used.
+    backend: "torch" (any device), "numba" (CPU), "triton" (GPU), "pytorch3d" (its package), or "auto", the
+    fastest of the first three that can be used.
     Barycentric weights and depth are differentiable with respect to the vertices; the triangle ids are not.
-    Raises ValueError when a vertex is not finite (naming the face of the batch), the image has no pixel or
-    the backend does not exist, ImportError when numba is asked for and missing.
+    The forward pass gives the same numbers every time. So does the backward pass on the CPU; on a GPU the
+    gradients of pixels meet in their vertices in an order that varies, and with it their last digits.
+    Raises ValueError when a vertex is not finite (naming the face of the batch; with triton on a GPU a call
+    later, see `finite.check_finite`), the image has no pixel or the backend does not exist or cannot work on
+    this device, ImportError when a backend's package is missing.
     """
     triangle = triangle_ids(vertices, triangles, height, width, backend)
-    pixels = covered_pixels(triangle, triangles, vertices.shape[1], vertices.dtype)
+    pixels = covered_pixels(triangle, triangles, vertices.shape[1], vertices.dtype, backend)
     table = vertex_table(vertices)
     weights = barycentric_weights(table[:2], pixels, backend)
     return fragments(triangle, weights, interpolate(table[2:], pixels.rows, weights, backend), pixels)
@@ -77,17 +82,19 @@ def triangle_ids(
     backend = resolve(backend, vertices.device)
     if height < 1 or width < 1:
         raise ValueError(f"an image needs at least one pixel, got height {height} and width {width}")
-    finite = torch.isfinite(vertices).flatten(1).all(dim=1)
-    if not finite.all():
-        faces = (~finite).nonzero().flatten().tolist()
-        raise ValueError(
-            f"face {', '.join(map(str, faces))} of the batch of {len(vertices)} has vertices that are not "
-            "finite; look for NaN or huge face parameters (camera scale, expression) in these rows"
-        )
+    check_finite(vertices, wait=backend != "triton")
     snapped = vertices.detach().to(torch.float64, copy=True)
     snapped[..., :2] = torch.round(snapped[..., :2] * SUBPIXELS) / SUBPIXELS
     if backend == "numba":
         from facegpt.render import rasterize_numba  # numba is optional and slow to import
 
         return rasterize_numba.triangle_ids(snapped, triangles, height, width)
+    if backend == "triton":
+        from facegpt.render import rasterize_triton
+
+        return rasterize_triton.triangle_ids(snapped, triangles, height, width)
+    if backend == "pytorch3d":
+        from facegpt.render.rasterize_pytorch3d import triangle_ids as ids_of_pytorch3d
+
+        return ids_of_pytorch3d(snapped, triangles, height, width)
     return rasterize_torch.triangle_ids(snapped, triangles, height, width)

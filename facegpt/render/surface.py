@@ -15,9 +15,12 @@ def vertex_normals(vertices: Tensor, triangles: Tensor, backend: str = "auto") -
     The frame is that of the vertices; counter-clockwise triangles give outward normals. A vertex without a
     triangle of positive area gets the zero vector.
     """
-    if resolve(backend, vertices.device) == "numba":
-        from facegpt.render.interpolate_numba import VertexNormals
-
+    backend = resolve(backend, vertices.device)
+    if backend in ("numba", "triton"):
+        if backend == "numba":
+            from facegpt.render.interpolate_numba import VertexNormals
+        else:
+            from facegpt.render.normals_triton import VertexNormals  # type: ignore[assignment]
         normals: Tensor = VertexNormals.apply(vertices, triangles)
         return normals
     batch, count, _ = vertices.shape
@@ -51,9 +54,12 @@ def sample_texture(texture: Tensor, uv: Tensor) -> Tensor:
 
 def texture_at(texture: Tensor, uv: Tensor, pixels: Pixels, backend: str = "auto") -> Tensor:
     """`sample_texture` for a list of pixels: each face's texture (B,H,W,C) at uv (2,P) -> (C,P)."""
-    if resolve(backend, uv.device) == "numba":
-        from facegpt.render.shade_numba import SampleTexture
-
+    backend = resolve(backend, uv.device)
+    if backend in ("numba", "triton"):
+        if backend == "numba":
+            from facegpt.render.shade_numba import SampleTexture
+        else:
+            from facegpt.render.shade_triton import SampleTexture  # type: ignore[assignment]
         texels: Tensor = SampleTexture.apply(texture, uv, pixels.face)
         return texels
     return unpack(sample_texture(texture, pack(uv, pixels)), pixels)

@@ -1,20 +1,38 @@
 """Triangle ids against exact rational arithmetic, closed forms and each other; the rules of the module."""
 
+import importlib
 from fractions import Fraction
 
 import pytest
 import torch
+from backend_device import device_of, need
 from torch import Tensor
 
 from facegpt.render import rasterize_torch
-from facegpt.render.rasterize import SUBPIXELS, rasterize, triangle_ids
+from facegpt.render.finite import check_answers
+from facegpt.render.rasterize import SUBPIXELS, Fragments
+
+exact = importlib.import_module("facegpt.render.rasterize")  # the package has a function of that name
 
 
-@pytest.fixture(params=["torch", "numba"])
+@pytest.fixture(params=["torch", "numba", "triton"])
 def backend(request: pytest.FixtureRequest) -> str:
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    return str(request.param)
+    """Not pytorch3d, which follows other rules on edges: see test_backends."""
+    return need(request.param)
+
+
+def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int, backend: str) -> Tensor:
+    device = device_of(backend)
+    return exact.triangle_ids(vertices.to(device), triangles.to(device), height, width, backend).cpu()
+
+
+def rasterize(vertices: Tensor, triangles: Tensor, height: int, width: int, backend: str) -> Fragments:
+    device = device_of(backend)
+    seen = exact.rasterize(vertices.to(device), triangles.to(device), height, width, backend)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        check_answers()
+    return Fragments(seen.triangle.cpu(), seen.barycentric.cpu(), seen.depth.cpu())
 
 
 def random_mesh(seed: int, batch: int, count: int, spread: float, size: float) -> tuple[Tensor, Tensor]:
@@ -94,6 +112,79 @@ def test_triangles_of_a_square_cover_each_pixel_exactly_once(backend: str, jitte
     assert torch.equal(hits, expected)
 
 
+@pytest.mark.parametrize(("size", "quads"), [(7.0, 60), (9.5, 25), (16.0, 16)])
+def test_a_sheet_of_tiny_triangles_covers_each_pixel_exactly_once(
+    backend: str, size: float, quads: int
+) -> None:
+    """0.1 to 1 pixel wide, crooked inside; eight sheets, so that no two neighbours are in the same one."""
+    random = torch.Generator().manual_seed(15)
+    y, x = torch.meshgrid(torch.arange(quads + 1), torch.arange(quads + 1), indexing="ij")
+    points = torch.stack([x, y], dim=-1).double()
+    points[1:-1, 1:-1] += 0.4 * (torch.rand(quads - 1, quads - 1, 2, generator=random) - 0.5)
+    points = (points * (size / quads) + 2.5).flatten(0, 1)
+    a = (y * (quads + 1) + x)[:-1, :-1].flatten()
+    triangles = torch.stack([a, a + 1, a + quads + 1, a + quads + 2, a + quads + 1, a + 1], dim=1).reshape(
+        -1, 3
+    )
+    sheet = torch.stack([x % 2 + 2 * (y % 2), x % 2 + 2 * (y % 2) + 4], dim=-1)[:-1, :-1].flatten()
+    corners = torch.nn.functional.pad(points[triangles], (0, 1)).flatten(0, 1)
+    here = sheet.repeat_interleave(3) == torch.arange(8)[:, None]
+    vertices = torch.where(here[:, :, None], corners, -50 + 0 * corners)  # the other sheets are elsewhere
+    hits = (triangle_ids(vertices, torch.arange(len(corners)).reshape(-1, 3), 20, 21, backend) >= 0).sum(0)
+    inside = (torch.arange(21) + 0.5 >= 2.5) & (torch.arange(21) + 0.5 < 2.5 + size)
+    assert torch.equal(hits, (inside[:20, None] & inside).long())
+
+
+def grid(columns: int, rows: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A sheet of 2 x columns x rows triangles across a square image, and which one each pixel sees."""
+    y, x = torch.meshgrid(torch.arange(rows + 1), torch.arange(columns + 1), indexing="ij")
+    wide, high = size // columns, size // rows
+    vertices = torch.stack([x * wide + 0.25, y * high + 0.25, 0 * x], dim=-1).float().reshape(1, -1, 3)
+    a = (y * (columns + 1) + x)[:-1, :-1].flatten()
+    below = a + columns + 1
+    triangles = torch.stack([a, a + 1, below, below + 1, below, a + 1], dim=1).reshape(-1, 3)
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    u, v = (x + 0.25) / wide, (y + 0.25) / high
+    lower = (u % 1 + v % 1 > 1).long()  # beyond the diagonal; no centre lies on an edge
+    return vertices, triangles, 2 * (v.long() * columns + u.long()) + lower
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "size"),
+    [(32, 64, 128), pytest.param(512, 1024, 2048, marks=pytest.mark.slow)],
+)
+def test_a_million_triangles_are_where_arithmetic_puts_them(
+    backend: str, columns: int, rows: int, size: int
+) -> None:
+    vertices, triangles, expected = grid(columns, rows, size)
+    assert torch.equal(triangle_ids(vertices, triangles, size, size, backend)[0], expected)
+
+
+def test_triangles_beside_the_image_draw_nothing_and_one_around_it_everything(backend: str) -> None:
+    shape = torch.tensor([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
+    places = [(x, y) for x in (-7.0, 1.0, 12.0) for y in (-6.0, 1.0, 8.0) if (x, y) != (1.0, 1.0)]
+    beside = torch.stack([shape + torch.tensor([x, y, 0.0]) for x, y in places]).reshape(1, -1, 3)
+    triangles = torch.arange(24).reshape(8, 3)
+    assert (triangle_ids(beside, triangles, 8, 12, backend) == -1).all()
+    around = torch.tensor([[[-1e5, -1e5, 3.0], [3e5, -1e5, 3.0], [-1e5, 3e5, 3.0]]])
+    assert (triangle_ids(around, torch.tensor([[0, 1, 2]]), 8, 12, backend) == 0).all()
+
+
+def test_no_triangle_and_no_face(backend: str) -> None:
+    none = torch.zeros(0, 3, dtype=torch.int64)
+    assert (triangle_ids(torch.rand(2, 4, 3), none, 3, 5, backend) == -1).all()
+    seen = rasterize(torch.rand(0, 4, 3), torch.tensor([[0, 1, 2]]), 3, 5, backend)
+    assert seen.triangle.shape == (0, 3, 5)
+    assert seen.barycentric.shape == (0, 3, 5, 3)
+
+
+def test_forward_gives_the_same_numbers_every_time(backend: str) -> None:
+    vertices, triangles = random_mesh(16, 2, 80, 40, 8)
+    first, second = (rasterize(vertices, triangles, 24, 30, backend) for _ in range(2))
+    for name in ("triangle", "barycentric", "depth"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+
+
 def test_fan_around_a_pixel_centre_hits_it_once(backend: str) -> None:
     angle = torch.linspace(0, 2 * torch.pi, 14)[:-1] + 0.1
     rim = torch.stack([4.5 + 3 * angle.cos(), 4.5 + 3 * angle.sin(), 0 * angle], dim=1)
@@ -117,11 +208,12 @@ def test_fan_around_a_pixel_centre_hits_it_once(backend: str) -> None:
         (8, 8, 10, 1e9),
     ],
 )
-def test_numba_and_torch_see_the_same_triangles(height: int, width: int, spread: float, size: float) -> None:
-    pytest.importorskip("numba")
+def test_backends_see_the_same_triangles(
+    height: int, width: int, spread: float, size: float, backend: str
+) -> None:
     vertices, triangles = random_mesh(4, 3, 200, spread, size)
     slow = triangle_ids(vertices, triangles, height, width, "torch")
-    assert torch.equal(slow, triangle_ids(vertices, triangles, height, width, "numba"))
+    assert torch.equal(slow, triangle_ids(vertices, triangles, height, width, backend))
     assert (slow >= 0).any()
 
 
@@ -188,11 +280,11 @@ def test_faces_of_a_batch_do_not_mix(backend: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_vertices_that_are_not_finite_name_their_face(bad: float) -> None:
+def test_vertices_that_are_not_finite_name_their_face(bad: float, backend: str) -> None:
     vertices, triangles = random_mesh(10, 4, 3, 30, 5)
     vertices[2, 5, 1] = bad
     with pytest.raises(ValueError, match="face 2 of the batch of 4"):
-        rasterize(vertices, triangles, 8, 8)
+        rasterize(vertices, triangles, 8, 8, backend)
 
 
 def test_wrong_requests_are_refused() -> None:
@@ -200,7 +292,7 @@ def test_wrong_requests_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown rasterizer backend 'opengl'"):
         rasterize(vertices, triangles, 8, 8, backend="opengl")
     with pytest.raises(ValueError, match="height 0"):
-        rasterize(vertices, triangles, 0, 8)
+        rasterize(vertices, triangles, 0, 8, "torch")
 
 
 def test_fragments_locate_each_pixel_in_its_triangle(backend: str) -> None:
