@@ -19,19 +19,25 @@ RECONSTRUCT := n=8 questions=8
 MATCH := n=16
 endif
 
-.PHONY: help install demo test test-slow lint types format clean
+.PHONY: help install develop demo test test-slow lint types format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-install: $(VENV)/installed  ## create .venv and install the package with what the demo and the tests need
+install: $(VENV)/installed  ## create .venv and install the package with what the demo needs
 
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "facegpt needs Python 3.10 or newer: make PYTHON=/path/to/python3")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch setuptools wheel numpy
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation deepspeed
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[fast]'
+	touch $@
+
+develop: $(VENV)/developer  ## install also what the tests and checks need
+
+$(VENV)/developer: $(VENV)/installed
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[fast,dev]'
 	touch $@
 
@@ -45,20 +51,20 @@ demo: install  ## the main job end to end into outputs/demo (about 10 minutes; F
 	python eval/report.py --run $(DEMO)/train --out $(DEMO)/report.html reconstruct=$(DEMO)/reconstruct.json text_to_face=$(DEMO)/text_to_face.json
 	python scripts/chat.py --checkpoint $(DEMO)/train --out $(DEMO)/chat --prompt "Show me the face of a person who smiles strongly, with the head turned 20 degrees to the left."
 
-test: install  ## the tests (under 10 minutes on 2 cores)
+test: develop  ## the tests (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
-test-slow: install  ## the slow checks
+test-slow: develop  ## the slow checks
 	$(BIN)/python -m pytest -m slow tests
 
-lint: install  ## ruff: lint and format check
+lint: develop  ## ruff: lint and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install  ## mypy
+types: develop  ## mypy
 	$(BIN)/mypy
 
-format: install  ## ruff: fix and format
+format: develop  ## ruff: fix and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
