@@ -117,8 +117,8 @@ def _turned(model: HeadModel, neck: float = 0.0, jaw: float = 0.0) -> np.ndarray
 def test_correctives_keep_a_turned_neck_round(models: dict[bool, HeadModel], degrees: float) -> None:
     model = models[True]
     rest = model.v_template.numpy()
-    blend = np.abs(model.skinning_weights[:, 0].numpy() - 0.5) < 0.2
-    axis = model.joint_template[1].numpy()
+    blend = np.abs(model.skinning_weights[0].numpy() - 0.5) < 0.2
+    axis = model.joint_template.view(-1, 3)[1].numpy()
 
     def kept(correct: bool) -> float:
         turned = _turned(models[correct], neck=np.radians(degrees))
@@ -133,9 +133,9 @@ def test_correctives_keep_a_turned_neck_round(models: dict[bool, HeadModel], deg
 def test_correctives_keep_the_cheeks_of_an_open_jaw(models: dict[bool, HeadModel], degrees: float) -> None:
     model = models[True]
     rest = model.v_template.numpy()
-    weight = model.skinning_weights[:, 2].numpy()
-    blend = (np.abs(weight - 0.5) < 0.2) & (model.skinning_weights[:, 0].numpy() < 0.01)
-    pivot = model.joint_template[2].numpy()
+    weight = model.skinning_weights[2].numpy()
+    blend = (np.abs(weight - 0.5) < 0.2) & (model.skinning_weights[0].numpy() < 0.01)
+    pivot = model.joint_template.view(-1, 3)[2].numpy()
 
     def lost(correct: bool) -> float:
         turned = _turned(models[correct], jaw=np.radians(degrees))

@@ -137,7 +137,8 @@ def test_a_landmark_that_is_not_a_number_is_found_in_the_last_row(world, ranks, 
 
 
 def test_a_truncation_that_would_cut_a_face_token_is_refused(world, ranks, monkeypatch, capfd, tmp_path):
-    line = complain(monkeypatch, capfd, world.overrides(tmp_path / "run", "data.max_length=24"))
+    overrides = world.overrides(tmp_path / "run", "data.max_length=24", "data.sources.chat.weight=0")
+    line = complain(monkeypatch, capfd, overrides)
     assert "truncation to 24 would cut" in line
 
 
