@@ -40,7 +40,7 @@ def resolve(backend: str, device: torch.device) -> str:
 
 
 def available(device: torch.device) -> list[str]:
-    """The backends that work on a device here, the reference first: what tests and benchmarks go through."""
+    """The backends that work on a device here, the reference first: what tests go through."""
     found = []
     for backend in BACKENDS[1:]:
         try:

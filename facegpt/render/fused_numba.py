@@ -8,7 +8,6 @@ the last bit in every run and for every number of threads, forward and backward.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facegpt.render.interpolate_numba import as_array
+from facegpt.render.interpolate_numba import add_normals, add_normals_backward, as_array
 from facegpt.render.lighting import BAND_CONSTANTS
 from facegpt.render.pixels_backward_numba import shade_backward
 from facegpt.render.pixels_numba import number_texels, shade, weigh
@@ -165,20 +164,7 @@ def _vertices(vertices, camera, projected, normals, lengths, triangles, height, 
         projected[v, 0] = width / 2 + half * (scale * (vertices[v, 0] + right))
         projected[v, 1] = height / 2 - half * (scale * (vertices[v, 1] + up))
         projected[v, 2] = -scale * vertices[v, 2]
-    for t in range(triangles.shape[0]):
-        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ox, oy, oz = vertices[i, 0], vertices[i, 1], vertices[i, 2]
-        ux, uy, uz = vertices[j, 0] - ox, vertices[j, 1] - oy, vertices[j, 2] - oz
-        wx, wy, wz = vertices[k, 0] - ox, vertices[k, 1] - oy, vertices[k, 2] - oz
-        x, y, z = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
-        for row in (i, j, k):
-            normals[row, 0] += x
-            normals[row, 1] += y
-            normals[row, 2] += z
-    for row in range(normals.shape[0]):
-        x, y, z = normals[row, 0], normals[row, 1], normals[row, 2]
-        size = math.sqrt(x * x + y * y + z * z + 1e-24)
-        normals[row, 0], normals[row, 1], normals[row, 2], lengths[row] = x / size, y / size, z / size, size
+    add_normals(vertices, triangles, normals, lengths)
 
 
 @njit(cache=True, nogil=True)
@@ -187,38 +173,12 @@ def _vertices_backward(
 ):
     half = min(height, width) / 2
     scale, right, up = camera[0], camera[1], camera[2]
-    of_sum = np.empty_like(of_normals)
     of_scale, of_right, of_up = 0.0, 0.0, 0.0
     for v in range(vertices.shape[0]):
-        x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
-        gx, gy, gz = of_normals[v, 0], of_normals[v, 1], of_normals[v, 2]
-        along, size = x * gx + y * gy + z * gz, lengths[v]
-        of_sum[v, 0] = (gx - along * x) / size
-        of_sum[v, 1] = (gy - along * y) / size
-        of_sum[v, 2] = (gz - along * z) / size
         px, py, pz = half * of_projected[v, 0], -half * of_projected[v, 1], -of_projected[v, 2]
         of_scale += px * (vertices[v, 0] + right) + py * (vertices[v, 1] + up) + pz * vertices[v, 2]
         of_right += px
         of_up += py
         total[v, 0], total[v, 1], total[v, 2] = scale * px, scale * py, scale * pz
     of_camera[0], of_camera[1], of_camera[2] = of_scale, scale * of_right, scale * of_up
-    for t in range(triangles.shape[0]):
-        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ox, oy, oz = vertices[i, 0], vertices[i, 1], vertices[i, 2]
-        ux, uy, uz = vertices[j, 0] - ox, vertices[j, 1] - oy, vertices[j, 2] - oz
-        wx, wy, wz = vertices[k, 0] - ox, vertices[k, 1] - oy, vertices[k, 2] - oz
-        x = of_sum[i, 0] + of_sum[j, 0] + of_sum[k, 0]
-        y = of_sum[i, 1] + of_sum[j, 1] + of_sum[k, 1]
-        z = of_sum[i, 2] + of_sum[j, 2] + of_sum[k, 2]
-        # n = u x w: its gradient to u is w x g, to w it is g x u.
-        pu, qu, ru = wy * z - wz * y, wz * x - wx * z, wx * y - wy * x
-        pw, qw, rw = y * uz - z * uy, z * ux - x * uz, x * uy - y * ux
-        total[j, 0] += pu
-        total[j, 1] += qu
-        total[j, 2] += ru
-        total[k, 0] += pw
-        total[k, 1] += qw
-        total[k, 2] += rw
-        total[i, 0] -= pu + pw
-        total[i, 1] -= qu + qw
-        total[i, 2] -= ru + rw
+    add_normals_backward(vertices, triangles, normals, lengths, of_normals, total)

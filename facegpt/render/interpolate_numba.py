@@ -154,50 +154,60 @@ def _weigh(table, rows, grad, total):
 @njit(cache=True, nogil=True)
 def _normals(vertices, triangles, normals, length):
     for b in range(vertices.shape[0]):
-        v, n = vertices[b], normals[b]
-        for t in range(triangles.shape[0]):
-            i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            ux, uy, uz = v[j, 0] - v[i, 0], v[j, 1] - v[i, 1], v[j, 2] - v[i, 2]
-            wx, wy, wz = v[k, 0] - v[i, 0], v[k, 1] - v[i, 1], v[k, 2] - v[i, 2]
-            x, y, z = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
-            for row in (i, j, k):
-                n[row, 0] += x
-                n[row, 1] += y
-                n[row, 2] += z
-        for row in range(n.shape[0]):
-            x, y, z = n[row, 0], n[row, 1], n[row, 2]
-            size = math.sqrt(x * x + y * y + z * z + 1e-24)
-            n[row, 0], n[row, 1], n[row, 2], length[b, row] = x / size, y / size, z / size, size
+        add_normals(vertices[b], triangles, normals[b], length[b])
 
 
 @njit(cache=True, nogil=True)
 def _normals_backward(vertices, triangles, normals, length, grad, total):
-    of_sum = np.empty_like(grad[0])
     for b in range(vertices.shape[0]):
-        v, out = vertices[b], total[b]
-        for row in range(v.shape[0]):
-            x, y, z = normals[b, row, 0], normals[b, row, 1], normals[b, row, 2]
-            gx, gy, gz = grad[b, row, 0], grad[b, row, 1], grad[b, row, 2]
-            along, size = x * gx + y * gy + z * gz, length[b, row]
-            of_sum[row, 0] = (gx - along * x) / size
-            of_sum[row, 1] = (gy - along * y) / size
-            of_sum[row, 2] = (gz - along * z) / size
-        for t in range(triangles.shape[0]):
-            i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            ux, uy, uz = v[j, 0] - v[i, 0], v[j, 1] - v[i, 1], v[j, 2] - v[i, 2]
-            wx, wy, wz = v[k, 0] - v[i, 0], v[k, 1] - v[i, 1], v[k, 2] - v[i, 2]
-            x = of_sum[i, 0] + of_sum[j, 0] + of_sum[k, 0]
-            y = of_sum[i, 1] + of_sum[j, 1] + of_sum[k, 1]
-            z = of_sum[i, 2] + of_sum[j, 2] + of_sum[k, 2]
-            # n = u x w: its gradient to u is w x g, to w it is g x u.
-            pu, qu, ru = wy * z - wz * y, wz * x - wx * z, wx * y - wy * x
-            pw, qw, rw = y * uz - z * uy, z * ux - x * uz, x * uy - y * ux
-            out[j, 0] += pu
-            out[j, 1] += qu
-            out[j, 2] += ru
-            out[k, 0] += pw
-            out[k, 1] += qw
-            out[k, 2] += rw
-            out[i, 0] -= pu + pw
-            out[i, 1] -= qu + qw
-            out[i, 2] -= ru + rw
+        add_normals_backward(vertices[b], triangles, normals[b], length[b], grad[b], total[b])
+
+
+@njit(cache=True, nogil=True)
+def add_normals(v, triangles, n, length):
+    """Unit normals n (V,3), zero before, of one face's vertices v (V,3); length (V,) is what they had."""
+    for t in range(triangles.shape[0]):
+        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ux, uy, uz = v[j, 0] - v[i, 0], v[j, 1] - v[i, 1], v[j, 2] - v[i, 2]
+        wx, wy, wz = v[k, 0] - v[i, 0], v[k, 1] - v[i, 1], v[k, 2] - v[i, 2]
+        x, y, z = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
+        for row in (i, j, k):
+            n[row, 0] += x
+            n[row, 1] += y
+            n[row, 2] += z
+    for row in range(n.shape[0]):
+        x, y, z = n[row, 0], n[row, 1], n[row, 2]
+        size = math.sqrt(x * x + y * y + z * z + 1e-24)
+        n[row, 0], n[row, 1], n[row, 2], length[row] = x / size, y / size, z / size, size
+
+
+@njit(cache=True, nogil=True)
+def add_normals_backward(v, triangles, normals, length, grad, out):
+    """Adds to out (V,3) what grad (V,3) of the unit normals is to the vertices."""
+    of_sum = np.empty_like(grad)
+    for row in range(v.shape[0]):
+        x, y, z = normals[row, 0], normals[row, 1], normals[row, 2]
+        gx, gy, gz = grad[row, 0], grad[row, 1], grad[row, 2]
+        along, size = x * gx + y * gy + z * gz, length[row]
+        of_sum[row, 0] = (gx - along * x) / size
+        of_sum[row, 1] = (gy - along * y) / size
+        of_sum[row, 2] = (gz - along * z) / size
+    for t in range(triangles.shape[0]):
+        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ux, uy, uz = v[j, 0] - v[i, 0], v[j, 1] - v[i, 1], v[j, 2] - v[i, 2]
+        wx, wy, wz = v[k, 0] - v[i, 0], v[k, 1] - v[i, 1], v[k, 2] - v[i, 2]
+        x = of_sum[i, 0] + of_sum[j, 0] + of_sum[k, 0]
+        y = of_sum[i, 1] + of_sum[j, 1] + of_sum[k, 1]
+        z = of_sum[i, 2] + of_sum[j, 2] + of_sum[k, 2]
+        # n = u x w: its gradient to u is w x g, to w it is g x u.
+        pu, qu, ru = wy * z - wz * y, wz * x - wx * z, wx * y - wy * x
+        pw, qw, rw = y * uz - z * uy, z * ux - x * uz, x * uy - y * ux
+        out[j, 0] += pu
+        out[j, 1] += qu
+        out[j, 2] += ru
+        out[k, 0] += pw
+        out[k, 1] += qw
+        out[k, 2] += rw
+        out[i, 0] -= pu + pw
+        out[i, 1] -= qu + qw
+        out[i, 2] -= ru + rw

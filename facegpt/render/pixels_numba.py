@@ -11,11 +11,18 @@ import math
 import numpy as np
 from numba import njit
 
-from facegpt.render.shade_numba import _texel
-
 BLOCK = 128
 FAST = {"reassoc", "contract", "nsz", "nnan", "arcp"}
 _MARKED = 0
+
+
+@njit(cache=True, nogil=True)
+def _texel(coordinate, count):
+    """Among `count` texel centres: lower and upper neighbour, share of the upper one, whether inside."""
+    position = coordinate * count - 0.5
+    clamped = min(max(position, 0.0), count - 1.0)
+    low = int(clamped)
+    return low, min(low + 1, count - 1), clamped - low, position == clamped
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,4 @@
-"""Texture look-up and SH shading of pixel lists as loops compiled by numba, for the CPU (optional).
-
-Same formulas as `surface.sample_texture` and `lighting.shade`.
-"""
+"""SH shading of pixel lists as loops compiled by numba, for the CPU (optional); see `lighting.shade`."""
 
 from __future__ import annotations
 
@@ -17,28 +14,6 @@ from facegpt.render.interpolate_numba import as_array
 from facegpt.render.lighting import BAND_CONSTANTS
 
 _BANDS = np.array(BAND_CONSTANTS)
-
-
-class SampleTexture(torch.autograd.Function):
-    """texture (B,H,W,C), uv (2,P), face (P,) -> texels (C,P)."""
-
-    @staticmethod
-    def forward(ctx: Any, texture: Tensor, uv: Tensor, face: Tensor) -> Tensor:
-        texels = texture.new_empty(texture.shape[3], uv.shape[1])
-        _sample(*map(as_array, (texture, uv, face, texels)))
-        ctx.save_for_backward(texture, uv, face)
-        return texels
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        texture, uv, face = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[0]
-        total = torch.zeros_like(texture, memory_format=torch.contiguous_format) if wanted else texture
-        of_uv = torch.zeros_like(uv, memory_format=torch.contiguous_format)
-        arrays = [as_array(tensor) for tensor in (texture, uv, face, grad, total, of_uv)]
-        _sample_backward(wanted, *arrays)
-        return total if wanted else None, of_uv, None
 
 
 class Shade(torch.autograd.Function):
@@ -66,53 +41,6 @@ class Shade(torch.autograd.Function):
 
 
 # From here on numba infers the types.
-
-
-@njit(cache=True, nogil=True)
-def _texel(coordinate, count):
-    """Among `count` texel centres: lower and upper neighbour, share of the upper one, whether inside."""
-    position = coordinate * count - 0.5
-    clamped = min(max(position, 0.0), count - 1.0)
-    low = int(clamped)
-    return low, min(low + 1, count - 1), clamped - low, position == clamped
-
-
-@njit(cache=True, nogil=True)
-def _sample(texture, uv, face, texels):
-    _, height, width, channels = texture.shape
-    for p in range(uv.shape[1]):
-        left, right, fx, _ = _texel(uv[0, p], width)
-        top, bottom, fy, _ = _texel(1 - uv[1, p], height)
-        image = texture[face[p]]
-        for c in range(channels):
-            upper = image[top, left, c] * (1 - fx) + image[top, right, c] * fx
-            lower = image[bottom, left, c] * (1 - fx) + image[bottom, right, c] * fx
-            texels[c, p] = upper * (1 - fy) + lower * fy
-
-
-@njit(cache=True, nogil=True)
-def _sample_backward(wanted, texture, uv, face, grad, total, of_uv):
-    _, height, width, channels = texture.shape
-    for p in range(uv.shape[1]):
-        left, right, fx, inside_x = _texel(uv[0, p], width)
-        top, bottom, fy, inside_y = _texel(1 - uv[1, p], height)
-        image, out = texture[face[p]], total[face[p]]
-        du, dv = 0.0, 0.0
-        for c in range(channels):
-            g = grad[c, p]
-            a, b = image[top, left, c], image[top, right, c]
-            d, e = image[bottom, left, c], image[bottom, right, c]
-            du += g * ((b - a) * (1 - fy) + (e - d) * fy)
-            dv -= g * ((d - a) * (1 - fx) + (e - b) * fx)
-            if wanted:
-                out[top, left, c] += g * (1 - fx) * (1 - fy)
-                out[top, right, c] += g * fx * (1 - fy)
-                out[bottom, left, c] += g * (1 - fx) * fy
-                out[bottom, right, c] += g * fx * fy
-        if inside_x:
-            of_uv[0, p] = du * width
-        if inside_y:
-            of_uv[1, p] = dv * height
 
 
 @njit(cache=True, nogil=True)

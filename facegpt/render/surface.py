@@ -54,12 +54,9 @@ def sample_texture(texture: Tensor, uv: Tensor) -> Tensor:
 
 def texture_at(texture: Tensor, uv: Tensor, pixels: Pixels, backend: str = "auto") -> Tensor:
     """`sample_texture` for a list of pixels: each face's texture (B,H,W,C) at uv (2,P) -> (C,P)."""
-    backend = resolve(backend, uv.device)
-    if backend in ("numba", "triton"):
-        if backend == "numba":
-            from facegpt.render.shade_numba import SampleTexture
-        else:
-            from facegpt.render.shade_triton import SampleTexture  # type: ignore[assignment]
+    if resolve(backend, uv.device) == "triton":
+        from facegpt.render.shade_triton import SampleTexture
+
         texels: Tensor = SampleTexture.apply(texture, uv, pixels.face)
         return texels
     return unpack(sample_texture(texture, pack(uv, pixels)), pixels)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from facegpt.head.builtin import anatomy, ears, eyes, mouth, nostrils
+from facegpt.head.builtin import ears, eyes, mouth, nostrils
 from facegpt.head.builtin.grids import Grid
 from facegpt.head.builtin.surface import Skin
 from facegpt.head.builtin.template import SkinMesh, build_skin
@@ -114,8 +114,3 @@ def _mirror_map(vertices: Array, parts: dict[str, Array]) -> Array:
         assert distance.max() < 1e-6, name
         mirror[ids] = parts[twin][nearest]
     return mirror
-
-
-def eye_centers() -> Array:
-    """Centres (2,3) mm of the left and the right eyeball."""
-    return np.stack([anatomy.EYE_CENTER, anatomy.EYE_CENTER * MIRROR_X])
