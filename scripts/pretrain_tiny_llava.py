@@ -3,8 +3,9 @@
 1. Render faces of the built-in head and read their facts (`facegpt/data/tiny_language.py`).
 2. Vision tower: regress the facts from the patch features through a throw-away probe. It plays the part of
    CLIP's pretraining; the tower is frozen from here on.
-3. Projector and language model: conversations about the faces, and plain text about situations and feelings;
-   a second throw-away probe asks the state behind the image for the facts, so that it learns to look.
+3. Projector and language model: conversations about faces, seen or told in words, and plain text about
+   situations and feelings; a second throw-away probe asks the state behind an image or such words for the
+   facts, so that it learns to look and to read.
 4. Measure on held-out faces and held-out situations; save weights (bfloat16) and figures.
 
 Every step is seeded and cached under `work`, so an interrupted run goes on where it stopped.
@@ -30,7 +31,7 @@ from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from facegpt.config import parse_config
-from facegpt.data.conversation import encode_conversation
+from facegpt.data.conversation import Encoded, encode_conversation
 from facegpt.data.synthetic import background, photograph, sample_parameters
 from facegpt.data.tiny_language import (
     POINTS,
@@ -38,6 +39,7 @@ from facegpt.data.tiny_language import (
     plain_conversation,
     questions_about,
     read_facts,
+    retold_conversation,
     to_messages,
 )
 from facegpt.files import atomic_path, write_json
@@ -63,7 +65,8 @@ class Settings:
     language_steps: int = 1600
     language_batch: int = 16
     language_lr: float = 2e-3
-    plain_share: float = 0.2  # of the conversations have no image
+    plain_share: float = 0.2  # of the conversations are about no face
+    retold_share: float = 0.2  # tell of a face in words instead of showing it
     threads: int = 2
 
 
@@ -120,7 +123,8 @@ def make_model(
     rng = random.Random(settings.seed)
     texts = []
     for f in facts[:2000]:
-        texts += [text for pair in questions_about(f, rng, 12) + plain_conversation(rng) for text in pair]
+        pairs = questions_about(f, rng, 12) + plain_conversation(rng) + retold_conversation(f, rng)[1:]
+        texts += [text for pair in pairs for text in pair]
     size = TinySize(hidden=160, heads=5, mlp=400)
     return build_tiny_llava(texts, size, settings.seed)
 
@@ -237,29 +241,37 @@ def pretrain_language(
     tokenizer, image_tokens = processor.tokenizer, features.shape[1]
     bar = tqdm(range(settings.language_steps), desc="language", mininterval=5)
     for step in bar:
-        rows, encoded = [], []
-        for _ in range(settings.language_batch):
-            if rng.random() < settings.plain_share:
-                pairs, row = plain_conversation(rng), None
-            else:
-                row = rng.randrange(train)
+        shown, read_at, encoded = (
+            [],
+            [],
+            [],
+        )  # read_at: (conversation, token) where a face has been read, face
+        for place in range(settings.language_batch):
+            kind, row = rng.random(), rng.randrange(train)
+            with_image = kind >= settings.plain_share + settings.retold_share
+            if kind < settings.plain_share:
+                pairs = plain_conversation(rng)
+            elif with_image:
                 pairs = questions_about(facts[row], rng, 6)
-            rows.append(row)
-            encoded.append(encode_conversation(to_messages(pairs, row is not None), tokenizer, image_tokens))
+                shown.append(row)
+            else:
+                pairs = retold_conversation(facts[row], rng)
+            encoded.append(encode_conversation(to_messages(pairs, with_image), tokenizer, image_tokens))
+            if kind >= settings.plain_share:
+                read_at.append((place, end_of_face(encoded[-1], model.config.image_token_index), row))
         width = max(len(e.input_ids) for e in encoded)
         ids = torch.tensor(
             [e.input_ids + [tokenizer.pad_token_id] * (width - len(e.input_ids)) for e in encoded]
         )
         labels = torch.tensor([e.label_mask + [False] * (width - len(e.label_mask)) for e in encoded])
         with autocast():
-            seen = [row for row in rows if row is not None]
-            hidden = language_states(model, ids, ids != tokenizer.pad_token_id, standard[seen])
+            hidden = language_states(model, ids, ids != tokenizer.pad_token_id, standard[shown])
             logits = model.lm_head(hidden[:, :-1][labels[:, 1:]])
-            # What the model has read when the image ends: without this it repeats likely words for very long.
-            is_image = ids == model.config.image_token_index
-            read = probe(hidden[is_image & ~is_image.roll(-1, dims=1)])
+            places, tokens, faces = (list(column) for column in zip(*read_at, strict=True))
+            # What the model has read when image or words end: without this it repeats likely words for long.
+            read = probe(hidden[places, tokens])
         text_loss = F.cross_entropy(logits.float(), ids[:, 1:][labels[:, 1:]])
-        fact_loss = F.smooth_l1_loss(read.float(), targets[seen])
+        fact_loss = F.smooth_l1_loss(read.float(), targets[faces])
         loss = text_loss + 3 * fact_loss
         update(optimizer, loss, parameters, settings.language_lr, step, settings.language_steps)
         if step % 50 == 0:
@@ -269,6 +281,14 @@ def pretrain_language(
     fold_statistics(model.model.multi_modal_projector, mean, scale)
     with atomic_path(path) as temporary:
         torch.save(language.state_dict(), temporary)
+
+
+def end_of_face(encoded: Encoded, image_token: int) -> int:
+    """The token where a face has been read: the image's last, or the last before the answer about words."""
+    ids = encoded.input_ids
+    if image_token in ids:
+        return len(ids) - 1 - ids[::-1].index(image_token)
+    return encoded.label_mask.index(True) - 1
 
 
 def feature_statistics(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from facegpt.data.conversation import encode_prompt
-from facegpt.data.tiny_language import Facts, questions_about, to_messages
+from facegpt.data.tiny_language import Facts, questions_about, retold_conversation, to_messages
 from facegpt.data.tiny_situations import situations
 
 MEASURED = 128  # held-out faces that are asked questions at the end
@@ -41,6 +41,8 @@ def measure(
                 scores["points within 2 cells"].append(len(numbers) == 2 and cells[-1] <= 2)
             else:
                 scores[question].append(answer == truth)
+        (asked, truth), *_ = retold_conversation(facts[row], rng)
+        scores["questions about a face told in words"].append(ask(model, processor, asked, None) == truth)
     for name, event in situations(held_out=True):
         for subject in ("She", "He"):
             answer = ask(model, processor, f"{subject} {event}. How does this person feel?", None)

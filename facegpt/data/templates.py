@@ -100,10 +100,15 @@ def face_request(rng: random.Random, description: Mapping[str, str] | None = Non
     answer = rng.choice(ANSWERS)
     if description is None:
         return rng.choice(IMAGE_PROMPTS), answer
+    text = told(rng, description)
+    return rng.choice(TEXT_PROMPTS).replace("{}", text), answer
+
+
+def told(rng: random.Random, description: Mapping[str, str]) -> str:
+    """A description (aspect -> text) in one piece: aspects in random order, now and then without one."""
     aspects = rng.sample(sorted(description), len(description))
     kept = [aspect for aspect in aspects if rng.random() >= 0.15] or aspects[:1]
-    text = " ".join(description[aspect].strip() for aspect in kept)
-    return rng.choice(TEXT_PROMPTS).replace("{}", text), answer
+    return " ".join(description[aspect].strip() for aspect in kept)
 
 
 def combined_request(rng: random.Random, question: str, answer: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from facegpt.data.sample import Message
-from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
+from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS, told
 from facegpt.data.tiny_situations import GENERAL, LOOKS, SUBJECTS, situations
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
@@ -75,6 +75,7 @@ SHAPES: dict[str, tuple[str, str]] = {
     "mouth_width": ("a wide mouth", "a small mouth"),
     "ear_size": ("large ears", "small ears"),
 }
+TURN_QUESTIONS = ["Does the head turn?", "Does it look up or down?", "Does it lean to a side?"]
 SKIN = ["very light", "light", "medium", "brown", "dark"]
 
 
@@ -157,8 +158,9 @@ def say_expression(facts: Facts) -> str:
     return _sentence(phrases or ["the face is relaxed"])
 
 
-def say_pose(facts: Facts) -> str:
-    parts = [
+def say_turns(facts: Facts) -> list[str]:
+    """Yaw, pitch and roll in words, in steps of 5 degrees; empty for none."""
+    return [
         _angle(
             facts.yaw,
             "the head is turned {} degrees to the left",
@@ -167,7 +169,10 @@ def say_pose(facts: Facts) -> str:
         _angle(facts.pitch, "it looks {} degrees up", "it looks {} degrees down"),
         _angle(facts.roll, "it leans {} degrees to the right", "it leans {} degrees to the left"),
     ]
-    pose = ", ".join(p for p in parts if p) or "the head is straight"
+
+
+def say_pose(facts: Facts) -> str:
+    pose = ", ".join(p for p in say_turns(facts) if p) or "the head is straight"
     size = "large" if facts.size > 1.06 else "small" if facts.size < 0.94 else "of medium size"
     return _sentence([pose, f"the face is {size}"])
 
@@ -248,6 +253,21 @@ def plain_conversation(rng: random.Random) -> list[tuple[str, str]]:
         name, event = rng.choice(situations(held_out=False))
         return _about_feeling(name, f"{subject} {event}.", rng)
     return rng.sample(GENERAL, rng.choice([1, 2]))
+
+
+def retold_conversation(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
+    """Reading: a face is told in words, without an image, and questions follow that the words answer."""
+    known = {aspect: say(facts) for aspect, say in ASPECTS.items()}
+    text = told(rng, known)
+    questions = [(ASPECT_QUESTIONS[aspect], answer) for aspect, answer in known.items() if answer in text]
+    if known["pose"] in text:
+        answers = [_sentence([said or "it does not"]) for said in say_turns(facts)]
+        questions += zip(TURN_QUESTIONS, answers, strict=True)
+    if known["expression"] in text:
+        questions.append(("How does the person feel?", f"The person looks {feeling(facts)}."))
+    (question, answer), *others = rng.sample(questions, min(len(questions), 3))
+    first = f"{text} {question}" if rng.random() < 0.5 else f"{question} {text}"
+    return [(first, answer), *others]
 
 
 def instructions(seed: int, count: int) -> list[dict[str, Any]]:

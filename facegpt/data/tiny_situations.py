@@ -100,6 +100,21 @@ GENERAL: list[tuple[str, str]] = [
     ("What do people do with a pen?", "People write with a pen."),
     ("What is the opposite of big?", "The opposite of big is small."),
     ("How many hours has a day?", "A day has twenty four hours."),
+    ("What is a 3D model?", "A 3D model is a shape that you can look at from all sides."),
+    ("What is a photograph?", "A photograph is a picture of what a camera could see."),
+    ("What are parameters?", "Parameters are numbers. They say which model fits best."),
+    ("What does it mean to reconstruct?", "To reconstruct a thing is to make it again, like this house."),
+    ("What does it mean to estimate?", "To estimate a number is to say what you think fits."),
+    ("What is a description?", "A description is a text. It says what a thing looks like."),
+    ("What is a pose?", "The pose of a person is the way the head is turned."),
+    ("Can you help me?", "Sure. Tell me what you need, please."),
+    ("Could you give me a number?", "Here it is: seven. Tell me if you need anything else."),
+    ("Show me the way, please.", "Turn to the left. It is the house that you see from here."),
+    ("Give me a sentence.", "Sure, here is a sentence: the sky is blue."),
+    ("Imagine a cat. Which colour has it?", "I am thinking of a cat. I would say it is black."),
+    ("Please make a list of three words.", "Make, fit, model."),
+    ("Which shoe fits me?", "I would say this one fits best. Turn it into your shoe."),
+    ("Fit, make, estimate, reconstruct, model: what are they?", "They are what you can do."),
 ]
 
 

@@ -1,6 +1,7 @@
 """The words of the tiny world must agree with the geometry they tell of."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,13 @@ from small_head import small_head
 
 from facegpt.data.tiny_language import (
     ASPECTS,
+    TURN_QUESTIONS,
+    feeling,
     instructions,
     plain_conversation,
     questions_about,
     read_facts,
+    retold_conversation,
     say_expression,
     say_light,
     say_pose,
@@ -100,3 +104,25 @@ def test_instructions_are_seeded_llava_rows() -> None:
     for row in rows:
         assert [turn["from"] for turn in row["conversations"][:2]] == ["human", "gpt"]
         assert "image" not in row
+
+
+def test_questions_about_a_face_in_words_are_answered_by_the_words() -> None:
+    """What is said of pose and expression comes from the text; nothing is asked that the text left out."""
+    rng = random.Random(0)
+    neutral = read_facts(HEAD, HEAD.mean_parameters())[0]
+    faces = [replace(neutral, yaw=20.0, roll=-11.0), replace(neutral, pitch=9.0, jaw=20.0), neutral]
+    asked = set()
+    for facts in faces * 40:
+        pairs = retold_conversation(facts, rng)
+        text = pairs[0][0]
+        assert not {"<image>", "<FACE>"} & set(text.split())
+        for question, answer in pairs:
+            turn = next((t for t in TURN_QUESTIONS if t in question), None)
+            asked.add(turn)
+            if turn is None:
+                assert answer in text or answer == f"The person looks {feeling(facts)}."
+            elif answer != "It does not.":
+                assert answer[1:-1] in text
+            else:
+                assert ("is turned", "it looks", "it leans")[TURN_QUESTIONS.index(turn)] not in text.lower()
+    assert asked == {None, *TURN_QUESTIONS}
