@@ -12,6 +12,7 @@ from facegpt.head.builtin import anatomy
 from facegpt.head.builtin.assemble import MIRROR_X, HeadMesh
 from facegpt.head.builtin.fields import Bump, bumps
 from facegpt.head.builtin.lids import lid_hold_left, lid_shift, lid_turn
+from facegpt.head.builtin.mouth import front_teeth
 from facegpt.head.builtin.rig import jaw_weights, lip_side, smoothstep
 
 Array = np.ndarray
@@ -98,6 +99,8 @@ LIDS = {
 LID_SKIN: dict[str, Terms] = {"eyeSquint": [(0, ((30, -16, 95), (13, 6, 12), (-1.8, 2.4, 0.5)))]}
 
 CLOSED_ANGLE = 0.15  # jaw opening in radians that mouthClose closes the lips of
+CAVITY_REACH = 32.0  # mm behind the lips' rim where the cavity no longer moves with it
+SLOPE = 0.15  # by how much sliding lips part per way
 
 EXPRESSION_NAMES = [
     *(f"{n}{s}" for n in ("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint",
@@ -137,21 +140,22 @@ def expression_basis(head: HeadMesh) -> tuple[Array, list[str]]:
     fields |= {name: _lip_bumps(head, terms, low, mirrored=True) for name, terms in CENTRAL.items()}
 
     fields["jawForward"] = jaw[:, None] * [0, -1.7, 11.0]
-    # The lower lip sinks a little as it slides along the upper one.
-    slide = _lip_bumps(head, [(-1, ((0, -72, 112), (22, 7, 16), (0, -0.9, 0)))], low)
-    fields["jawLeft"] = jaw[:, None] * [8.9, 0.2, -0.2] + slide
+    fields["jawLeft"] = jaw[:, None] * [8.9, 0.2, -0.2]
     shift: list[Bump] = [((-3, -71, 111), (26, 14, 22), (15.0, 0, 0.5)),
                          ((-24, -73, 102), (12, 12, 16), (5.0, -0.4, 7.0)),
                          ((26, -71, 101), (11, 12, 15), (1.5, 0, -4.5))]  # fmt: skip
     fields["mouthLeft"] = bumps(head.vertices, shift, mirrored=False) * _soft_skin(head)[:, None]
     for name in ("jaw", "mouth"):
         fields[f"{name}Right"] = mirror_field(head, fields[f"{name}Left"])
+    for name, field in fields.items():
+        if not name.startswith("jaw"):  # whose weights reach into the cavity
+            fields[name] = _follow_lips(head, field)
     for name, lip in (("mouthRollUpper", 1), ("mouthRollLower", -1)):
         fields[name] = _lip_roll(head, lip)
     for name, field in fields.items():
-        if not name.startswith(("eye", "brow", "jaw")):
+        if not name.startswith(("eye", "brow")):
             fields[name] = _keep_apart(head, field)
-    fields["mouthClose"] = _lip_closure(head, jaw)
+    fields["mouthClose"] = _follow_lips(head, _lip_closure(head, jaw))
     return np.stack([fields[name] for name in EXPRESSION_NAMES], -1), list(EXPRESSION_NAMES)
 
 
@@ -161,28 +165,33 @@ def mirror_field(head: HeadMesh, field: Array) -> Array:
 
 
 def _soft_skin(head: HeadMesh) -> Array:
-    """1 where the skin is soft, 0 on teeth and eyeballs, falling off into the mouth."""
+    """1 where the skin is soft, 0 on what the skull and the jaw carry; the cavity follows the lips later."""
     soft = np.ones(len(head.vertices))
-    for name in ("upper_teeth", "lower_teeth", "tongue", "left_eyeball", "right_eyeball"):
+    for name in ("upper_teeth", "lower_teeth", "tongue", "cavity", "left_eyeball", "right_eyeball"):
         soft[head.parts[name]] = 0
-    rows = head.grids["cavity"].ids
-    for row, share in zip(rows[1:], (1.0, 1.0, 0.7, 0.3, 0.1, 0.0, 0.0), strict=True):
-        soft[row] = share
-    soft[head.parts["cavity"][-1]] = 0
     return soft
 
 
 def _lip_bumps(head: HeadMesh, terms: Terms, low: Array, mirrored: bool = False) -> Array:
     total = np.zeros_like(head.vertices)
-    # Cavity vertices behind the lips move with the rim they hang on, whatever their own position.
-    points = head.vertices.copy()
-    rows = head.grids["cavity"].ids
-    points[rows[1:4]] = points[rows[0]]
     for lip, term in terms:
         share = np.ones(len(low)) if lip == 0 else (1 - low if lip > 0 else low)
-        total += share[:, None] * bumps(points, [term], mirrored)
-    hold = lid_hold_left(head)
-    return total * _soft_skin(head)[:, None] * (1 - hold)[:, None]
+        total += share[:, None] * bumps(head.vertices, [term], mirrored)
+    return total * (_soft_skin(head) * (1 - lid_hold_left(head)))[:, None]
+
+
+def _follow_lips(head: HeadMesh, field: Array) -> Array:
+    """The field (V,3) with the cavity hanging on the lips' rim.
+
+    Each column moves with its rim, less and less with the way from there. The way is longer than any rim
+    moves, so no ring overtakes the next, wherever the lips are pulled.
+    """
+    rows = head.grids["cavity"].ids
+    steps = np.linalg.norm(np.diff(head.vertices[rows], axis=0), axis=2)
+    share = np.clip((CAVITY_REACH - np.cumsum(steps, 0)) / (CAVITY_REACH - 4), 0, 1)
+    followed = field.copy()
+    followed[rows[1:]] = share[..., None] * field[rows[0]]
+    return followed
 
 
 def _lip_closure(head: HeadMesh, jaw: Array) -> Array:
@@ -197,13 +206,15 @@ def _lip_closure(head: HeadMesh, jaw: Array) -> Array:
     line = np.interp(x, anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
     near = np.exp(-((np.maximum(np.abs(y - line) - 4, 0) / 15) ** 2) - (np.maximum(x - 22, 0) / 16) ** 2)
     near *= smoothstep((z - 60) / 25) * _soft_skin(head)
-    rows = head.grids["cavity"].ids
-    near[rows[1:4]] = near[rows[0]] * np.array([1.0, 1.0, 0.7])[:, None]
     return near[:, None] * (before - head.vertices)
 
 
 def _lip_roll(head: HeadMesh, lip: int) -> Array:
-    """Displacement (V,3) that tucks the upper (1) or lower (-1) lip in; its red moves most, its rim less."""
+    """Displacement (V,3) that tucks the upper (1) or lower (-1) lip in.
+
+    It flattens the lip against the front teeth: all of it, inner side included, comes nearer to the dental
+    arch by the same share of its distance, so that nothing gets into the teeth or past its neighbour.
+    """
     x, y, z = np.abs(head.vertices[:, 0]), head.vertices[:, 1], head.vertices[:, 2]
     border = anatomy.UPPER_LIP if lip > 0 else anatomy.LOWER_LIP
     line = np.interp(x, anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
@@ -211,27 +222,30 @@ def _lip_roll(head: HeadMesh, lip: int) -> Array:
     depth = (
         (y - edge) * -lip / np.maximum((edge - line) * lip, 1.5)
     )  # 0 on the border of the red, 1 on the rim
-    share = np.interp(depth, [-0.8, -0.3, 0.0, 0.25, 0.5, 0.75, 1.0], [0, 0.05, 0.18, 0.72, 1.0, 0.95, 0.78])
+    share = np.interp(depth, [-0.8, -0.3, 0.0, 0.25, 0.5], [0, 0.05, 0.18, 0.72, 1.0])
     side = lip_side(head)
-    share *= (z > 90) * (side == lip)
-    share[np.concatenate([head.parts[p] for p in ("upper_teeth", "lower_teeth", "tongue", "cavity")])] = 0
+    share *= (z > 90) * (side == lip) * _soft_skin(head)
+    across = smoothstep((23.0 - x) / 10.0)
     rows = head.grids["cavity"].ids
-    on_lip = side[rows[1]] == lip
-    for row, part in zip(rows[1:], (0.70, 0.55, 0.30), strict=False):
-        share[row] = part * on_lip
-    across = smoothstep((23.0 - np.where(share > 0, x, 0)) / 10.0)
+    share[rows[1:4]] = side[rows[1:4]] == lip
     across[rows] = across[rows[0]]
-    most = 12.2 if lip < 0 else 11.6
-    return most * (share * across)[:, None] * np.array([0, -0.06 * lip, -1.0])
+    most = 0.81 if lip < 0 else 0.72
+    away = np.maximum(z - front_teeth(x), 0)
+    return (most * share * across * away)[:, None] * np.array([0, -0.06 * lip, -1.0])
 
 
 def _keep_apart(head: HeadMesh, field: Array) -> Array:
-    """The field (V,3) without what would push one lip through the other."""
+    """The field (V,3) without what would push one lip through the other.
+
+    Lips that slide sideways along one another part by SLOPE times the way: the line between them is not
+    straight.
+    """
     rows = head.grids["cavity"].ids
     loop = rows[0]
-    count = len(loop)
-    upper, lower = loop[1 : count // 2], loop[: count // 2 : -1]
-    cross = np.maximum(field[lower, 1] - field[upper, 1], 0)
+    half = np.arange(len(loop) // 2 + 1)  # from corner to corner
+    upper, lower = loop[half], loop[-half]
+    slip = field[lower] - field[upper]
+    cross = np.maximum(slip[:, 1] + SLOPE * np.abs(slip[:, 0]), 0)
     order = np.argsort(head.vertices[upper, 0])
     amount = np.interp(head.vertices[:, 0], head.vertices[upper[order], 0], cross[order], left=0, right=0)
     line = np.interp(np.abs(head.vertices[:, 0]), anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])

@@ -38,6 +38,7 @@ LOWER_ROWS = (
     (-84.0, 1.4),
 )
 TEETH_COLUMNS = 29
+UPPER_HALF_WIDTH, UPPER_FRONT, ARCH_DEPTH = 24.5, 102.8, 25.0
 # The tongue: z, middle y, half width and half height of its rings from the tip backwards.
 TONGUE_RINGS = (
     (91.6, -79.6, 3.6, 1.2),
@@ -67,19 +68,25 @@ def cavity(loop: Array) -> tuple[Array, Array]:
 
 def teeth(upper: bool) -> Array:
     """Rows (R, TEETH_COLUMNS, 3) of one dental arch, columns from the subject's right to the left."""
-    rows, half_width, front = (UPPER_ROWS, 24.5, 102.8) if upper else (LOWER_ROWS, 22.5, 100.8)
+    rows = UPPER_ROWS if upper else LOWER_ROWS
+    half_width, front = (UPPER_HALF_WIDTH, UPPER_FRONT) if upper else (22.5, 100.8)
     turn = np.radians(np.linspace(-78, 78, TEETH_COLUMNS))
     scallop = 0.35 * np.cos(np.arange(TEETH_COLUMNS) * np.pi)  # one tooth per two columns
     arch = []
     for y, inwards in rows:
-        reach = 1 - inwards / 25.0
+        reach = 1 - inwards / ARCH_DEPTH
         crown = y < -66 if upper else y > -76
         x = half_width * reach * np.sin(turn)
-        z = front - 25.0 + 25.0 * reach * np.cos(turn) - (scallop if crown else 0)
+        z = front - ARCH_DEPTH + ARCH_DEPTH * reach * np.cos(turn) - (scallop if crown else 0)
         # the corners of the biting edges: canines a little longer, molars level
         level = 0.5 * np.exp(-(((np.abs(turn) - np.radians(30)) / 0.16) ** 2)) if y < -70 and upper else 0.0
         arch.append(np.stack([x, np.full_like(x, y) + (0.25 * scallop if crown else 0) - 0.5 * level, z], -1))
     return np.stack(arch)
+
+
+def front_teeth(x: Array) -> Array:
+    """Front z (N,) of the upper dental arch at x (N,), without its scallops."""
+    return UPPER_FRONT - ARCH_DEPTH + ARCH_DEPTH * np.sqrt(np.maximum(1 - (x / UPPER_HALF_WIDTH) ** 2, 0))
 
 
 def tongue() -> tuple[Array, Array, Array]:
@@ -95,7 +102,7 @@ def tongue() -> tuple[Array, Array, Array]:
 
 def tooth_edges(points: Array) -> Array:
     """How near (0..1) points (N,3) of the teeth are to the line between two teeth."""
-    half_width = np.where(points[:, 1] > -71.55, 24.5, 22.5)
+    half_width = np.where(points[:, 1] > -71.55, UPPER_HALF_WIDTH, 22.5)
     turn = np.degrees(np.arcsin(np.clip(points[:, 0] / half_width, -1, 1)))
     step = 2 * 156.0 / (TEETH_COLUMNS - 1)
     phase = np.abs(turn / step - np.round(turn / step))

@@ -48,11 +48,11 @@ def jaw_weights(head: HeadMesh) -> Array:
     border = np.interp(z, [15, 60, 98, 112], [-30, -52, -70.5, -69.7])
     below = border - y
     soft = smoothstep(0.5 + below / 44)
-    # Between the lips the border is a cut that closes towards the corner.
-    apart = np.maximum(1 - (x / 24.5) ** 2.2, 0) * np.exp(-np.abs(below) / 16) * (z > 40)
+    # Between the lips the border is a cut that closes at the corner.
+    apart = np.maximum(1 - (x / anatomy.LIP_LINE[-1, 0]) ** 2.2, 0) * np.exp(-np.abs(below) / 16) * (z > 40)
     weight = np.clip(soft - 0.5 * lip_side(head) * apart, 0, 1)
     weight *= smoothstep((z - 4) / 66)  # fades towards the ear
-    weight *= smoothstep((y + 0.25 * (z - 104) + 150) / 36)  # and down the throat
+    weight *= smoothstep((y + 0.25 * (z - 104) + 172) / 60)  # and down the throat
     weight[head.parts["upper_teeth"]] = 0
     weight[head.parts["lower_teeth"]] = weight[head.parts["tongue"]] = 1
     for side in ("left", "right"):
@@ -67,7 +67,7 @@ def jaw_weights(head: HeadMesh) -> Array:
     count = ids.shape[1]
     around = np.sin(np.arange(count) * 2 * np.pi / count)
     rim = weight[head.grids["cavity"].ids[0]]
-    deep = 0.5 - 0.5 * np.sign(around) * np.abs(around) ** 0.5
+    deep = np.clip(0.5 - 0.7 * np.sign(around) * np.abs(around) ** 0.5, 0, 1)
     for row, share in zip(ids, np.linspace(0.0, 1.0, len(ids)), strict=True):
         weight[row] = (1 - share) * rim + share * deep
     return weight
