@@ -110,6 +110,9 @@ def test_melanin_darkens_without_leaving_the_hues_of_skin(painted: Painted) -> N
     )
     assert (hue > 40).all() and (hue < 75).all()
     assert (chroma > 8).all() and (chroma < 28).all()
+    # Melanin absorbs the more the shorter the wave: blue falls by a larger share than green, green than red.
+    share = (painted.component("melanin") / painted.mean)[forehead].mean(0)
+    assert share[2] < 1.05 * share[1] and share[1] < 1.1 * share[0] < 0
     # Everywhere on the skin, not only here; in display code, so reflectance 0.2 and not 0.5 for the mean.
     bare = (painted.masks["skin"] > 0.95) & painted.used
     assert (painted.component("melanin")[bare] < 0).all()
