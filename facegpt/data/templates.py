@@ -59,6 +59,12 @@ TEXT_PROMPTS: list[str] = [
     "{} Turn this text into a 3D face.",
     "I need a 3D head of a person like this. {}",
     "Give me a 3D face that looks like this, please. {}",
+    "Show me the face of a person who looks like this. {}",
+    "Show me the face of this person: {}",
+    "Give me the face of a person like this: {}",
+    "{} Show me her face.",
+    "{} Show me his face in 3D.",
+    "{} What does the face look like? Show me.",
 ]
 
 ANSWERS: list[str] = [
