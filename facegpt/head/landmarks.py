@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from facegpt.head.format import CONTOUR
-
 _MAX_YAW = 39
 
 
@@ -37,14 +35,3 @@ def surface_points(vertices: Tensor, triangles: Tensor, index: Tensor, barycentr
     corners = triangles[index].expand(len(vertices), -1, 3)  # (B, N, 3)
     batch = torch.arange(len(vertices), device=vertices.device)[:, None, None]
     return (vertices[batch, corners] * barycentric[..., None]).sum(-2)
-
-
-def contour_points(
-    vertices: Tensor, triangles: Tensor, rotation: Tensor, index: Tensor, barycentric: Tensor
-) -> Tensor:
-    """The 17 contour landmarks (B,17,3) in world coordinates.
-
-    rotation (B,3,3): the head's world rotation, root times neck; index (79,17), barycentric (79,17,3) by yaw.
-    """
-    row = contour_row(head_yaw(rotation))
-    return surface_points(vertices, triangles, index[row].view(-1, CONTOUR), barycentric[row])

@@ -17,7 +17,7 @@ from facegpt.errors import HeadFileError
 from facegpt.head.cache import builtin_head_data
 from facegpt.head.flame import FlameOptions, load_flame
 from facegpt.head.format import CONTOUR, HeadData, head_id, load_head_data
-from facegpt.head.landmarks import contour_points, surface_points
+from facegpt.head.landmarks import contour_row, head_yaw, surface_points
 from facegpt.head.lbs import blend, joint_rotations, joint_transforms, skin
 from facegpt.head.mesh import Mesh
 from facegpt.head.parameters import FaceParameters, ParameterLayout
@@ -224,13 +224,15 @@ class HeadModel(nn.Module):
     def _landmarks(self, vertices: Tensor, rotation: Tensor) -> Tensor:
         if self.landmark_triangles is None or self.landmark_barycentric is None:
             return vertices[:, :0]
-        points = surface_points(vertices, self.triangles, self.landmark_triangles, self.landmark_barycentric)
-        if self.contour_triangles is None or self.contour_barycentric is None:
-            return points
-        contour = contour_points(
-            vertices, self.triangles, rotation, self.contour_triangles, self.contour_barycentric
-        )
-        return torch.cat([contour, points[:, CONTOUR:]], 1)
+        index, weights = self.landmark_triangles, self.landmark_barycentric
+        if self.contour_triangles is not None and self.contour_barycentric is not None:
+            row = contour_row(head_yaw(rotation))
+            index = torch.cat(
+                [self.contour_triangles[row].view(-1, CONTOUR), index[CONTOUR:].expand(len(row), -1)], 1
+            )
+            fixed = weights[CONTOUR:].expand(len(row), -1, 3)
+            weights = torch.cat([self.contour_barycentric[row], fixed], 1)
+        return surface_points(vertices, self.triangles, index, weights)
 
 
 class _ClampToUnit(torch.autograd.Function):
