@@ -241,11 +241,8 @@ def pretrain_language(
     tokenizer, image_tokens = processor.tokenizer, features.shape[1]
     bar = tqdm(range(settings.language_steps), desc="language", mininterval=5)
     for step in bar:
-        shown, read_at, encoded = (
-            [],
-            [],
-            [],
-        )  # read_at: (conversation, token) where a face has been read, face
+        shown, encoded = [], []
+        read_at = []  # (conversation, token where a face has been read, which face)
         for place in range(settings.language_batch):
             kind, row = rng.random(), rng.randrange(train)
             with_image = kind >= settings.plain_share + settings.retold_share
