@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from facegpt.compiled import as_array, loop, vector_loop
 
 
 class Skin(torch.autograd.Function):
@@ -25,7 +26,7 @@ class Skin(torch.autograd.Function):
     def forward(ctx: Any, rest: Tensor, weights: Tensor, rotations: Tensor, translations: Tensor) -> Tensor:
         transforms = torch.cat([rotations, translations[..., None]], -1).flatten(2)  # (B, J, 12)
         posed = rest.new_empty(rest.shape[0], rest.shape[2], 3)
-        _skin(*map(_array, (rest, weights, transforms, posed)))
+        _skin(*map(as_array, (rest, weights, transforms, posed)))
         ctx.save_for_backward(rest, weights, transforms)
         return posed
 
@@ -35,7 +36,7 @@ class Skin(torch.autograd.Function):
         rest, weights, transforms = ctx.saved_tensors
         of_rest = torch.empty_like(rest, memory_format=torch.contiguous_format)
         of_transforms = torch.zeros_like(transforms)
-        _skin_backward(*map(_array, (rest, weights, transforms, grad, of_rest, of_transforms)))
+        _skin_backward(*map(as_array, (rest, weights, transforms, grad, of_rest, of_transforms)))
         matrices = of_transforms.unflatten(2, (3, 4))
         return of_rest, None, matrices[..., :3], matrices[..., 3]
 
@@ -46,7 +47,7 @@ class Rotations(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, axis_angle: Tensor) -> Tensor:
         matrices = axis_angle.new_empty(len(axis_angle), 3, 3)
-        _rotations(_array(axis_angle), _array(matrices))
+        _rotations(as_array(axis_angle), as_array(matrices))
         ctx.save_for_backward(axis_angle)
         return matrices
 
@@ -55,7 +56,7 @@ class Rotations(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (axis_angle,) = ctx.saved_tensors
         total = torch.empty_like(axis_angle, memory_format=torch.contiguous_format)
-        _rotations_backward(_array(axis_angle), _array(grad), _array(total))
+        _rotations_backward(as_array(axis_angle), as_array(grad), as_array(total))
         return total
 
 
@@ -69,7 +70,7 @@ class Kinematics(torch.autograd.Function):
         turned = torch.empty_like(rotations, memory_format=torch.contiguous_format)
         moved, posed = torch.empty(2, *joints.shape, dtype=joints.dtype).unbind()
         tree = np.array(parents)
-        _kinematics(tree, *map(_array, (rotations, joints, turned, moved, posed)))
+        _kinematics(tree, *map(as_array, (rotations, joints, turned, moved, posed)))
         ctx.save_for_backward(rotations, joints, turned)
         ctx.tree = tree
         return turned, moved, posed
@@ -81,21 +82,11 @@ class Kinematics(torch.autograd.Function):
         of_turned, of_moved, of_posed = (grad.clone(memory_format=torch.contiguous_format) for grad in grads)
         of_rotations, of_joints = torch.empty_like(turned), torch.zeros_like(of_moved)
         tensors = (rotations, joints, turned, of_turned, of_moved, of_posed, of_rotations, of_joints)
-        _kinematics_backward(ctx.tree, *map(_array, tensors))
+        _kinematics_backward(ctx.tree, *map(as_array, tensors))
         return of_rotations, of_joints, None
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    """A contiguous numpy view: numba would compile a loop again for every other memory layout."""
-    array: np.ndarray = tensor.detach().contiguous().numpy()
-    return array
-
-
-# From here on numba infers the types. Sums may be taken in any order, or they could not run on vector
-# registers.
-
-
-@njit(cache=True, nogil=True)
+@loop
 def _factors(squared):
     """sin(t)/t, (1 - cos(t))/t^2 and their derivatives by t^2, for t^2."""
     if squared > 0.25:
@@ -117,7 +108,7 @@ def _factors(squared):
     return a, b, da, db
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _rotations(axis_angle, matrices):
     for n in range(len(axis_angle)):
         x, y, z = np.float64(axis_angle[n, 0]), np.float64(axis_angle[n, 1]), np.float64(axis_angle[n, 2])
@@ -129,7 +120,7 @@ def _rotations(axis_angle, matrices):
         m[2, 0], m[2, 1], m[2, 2] = b * x * z - a * y, b * y * z + a * x, 1 - b * (x * x + y * y)
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _rotations_backward(axis_angle, grad, total):
     for n in range(len(axis_angle)):
         x, y, z = np.float64(axis_angle[n, 0]), np.float64(axis_angle[n, 1]), np.float64(axis_angle[n, 2])
@@ -150,7 +141,7 @@ def _rotations_backward(axis_angle, grad, total):
         total[n, 2] = a * kz + b * sz + radial * z
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _kinematics(parents, rotations, joints, turned, moved, posed):
     for n in range(joints.shape[0]):
         for j in range(joints.shape[1]):
@@ -173,7 +164,7 @@ def _kinematics(parents, rotations, joints, turned, moved, posed):
                 moved[n, j, r] = back
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _kinematics_backward(
     parents, rotations, joints, turned, of_turned, of_moved, of_posed, of_rotations, of_joints
 ):
@@ -207,7 +198,7 @@ def _kinematics_backward(
                     of_rotations[n, j, r, c] = value
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@vector_loop
 def _skin(rest, weights, transforms, posed):
     count = weights.shape[1]
     blended = np.empty((12, 512), rest.dtype)
@@ -229,7 +220,7 @@ def _skin(rest, weights, transforms, posed):
                 )
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@vector_loop
 def _blend(weights, transforms, start, size, blended):
     """The blended transforms (12,size) of a block of vertices."""
     for k in range(12):
@@ -243,7 +234,7 @@ def _blend(weights, transforms, start, size, blended):
                 row[v] += w[v] * t
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@vector_loop
 def _skin_backward(rest, weights, transforms, grad, of_rest, of_transforms):
     joints, count = weights.shape
     blended = np.empty((12, 512), rest.dtype)

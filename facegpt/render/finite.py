@@ -19,7 +19,7 @@ def check_finite(vertices: Tensor, wait: bool = True) -> None:
     first later call that finds the answer arrived; meanwhile a triangle with such a vertex draws nothing.
     While a CUDA graph is being recorded nothing is asked: its replay could not raise.
     """
-    finite = torch.isfinite(vertices.detach()).flatten(1).all(dim=1)
+    finite = (vertices.detach() * 0).flatten(1).sum(dim=1) == 0  # 0 times infinity is not a number
     if wait or not vertices.is_cuda:
         _raise_unless(finite, "")
         return

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from facegpt.compiled import as_array, loop
 from facegpt.render.interpolate import SLIVER_AREA
 
 
@@ -81,16 +81,7 @@ class VertexNormals(torch.autograd.Function):
         return total, None
 
 
-def as_array(tensor: Tensor) -> np.ndarray:
-    """A contiguous numpy view: numba would compile a loop again for every other memory layout."""
-    array: np.ndarray = tensor.detach().contiguous().numpy()
-    return array
-
-
-# From here on numba infers the types.
-
-
-@njit(cache=True, nogil=True)
+@loop
 def _weights(points, rows, centers, weights, area):
     for p in range(rows.shape[1]):
         i, j, k = rows[0, p], rows[1, p], rows[2, p]
@@ -106,7 +97,7 @@ def _weights(points, rows, centers, weights, area):
         weights[0, p], weights[1, p], weights[2, p] = a / total, b / total, c / total
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _weights_backward(points, rows, weights, area, grad, total):
     for p in range(rows.shape[1]):
         i, j, k = rows[0, p], rows[1, p], rows[2, p]
@@ -122,7 +113,7 @@ def _weights_backward(points, rows, weights, area, grad, total):
             total[1, row] -= weight * along_y
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _interpolate(table, rows, weights, values):
     for channel in range(table.shape[0]):
         for p in range(rows.shape[1]):
@@ -133,7 +124,7 @@ def _interpolate(table, rows, weights, values):
             )
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _scatter(rows, weights, grad, total):
     for channel in range(grad.shape[0]):
         for p in range(rows.shape[1]):
@@ -142,7 +133,7 @@ def _scatter(rows, weights, grad, total):
                 total[channel, rows[corner, p]] += weights[corner, p] * value
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _weigh(table, rows, grad, total):
     for channel in range(grad.shape[0]):
         for p in range(rows.shape[1]):
@@ -151,19 +142,19 @@ def _weigh(table, rows, grad, total):
                 total[corner, p] += table[channel, rows[corner, p]] * value
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _normals(vertices, triangles, normals, length):
     for b in range(vertices.shape[0]):
         add_normals(vertices[b], triangles, normals[b], length[b])
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _normals_backward(vertices, triangles, normals, length, grad, total):
     for b in range(vertices.shape[0]):
         add_normals_backward(vertices[b], triangles, normals[b], length[b], grad[b], total[b])
 
 
-@njit(cache=True, nogil=True)
+@loop
 def add_normals(v, triangles, n, length):
     """Unit normals n (V,3), zero before, of one face's vertices v (V,3); length (V,) is what they had."""
     for t in range(triangles.shape[0]):
@@ -181,7 +172,7 @@ def add_normals(v, triangles, n, length):
         n[row, 0], n[row, 1], n[row, 2], length[row] = x / size, y / size, z / size, size
 
 
-@njit(cache=True, nogil=True)
+@loop
 def add_normals_backward(v, triangles, normals, length, grad, out):
     """Adds to out (V,3) what grad (V,3) of the unit normals is to the vertices."""
     of_sum = np.empty_like(grad)

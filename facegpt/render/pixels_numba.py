@@ -1,7 +1,7 @@
-"""The forward pixel loops of `fused_numba`, one face at a time.
+"""The forward pixel loop of `fused_numba`, one face at a time.
 
-Pixels are taken in blocks: values are gathered into short rows, on which the arithmetic runs on vector
-registers (sums in any order, no NaN to look after), and scattered again. numba infers the types.
+Pixels are taken triangle by triangle, so that what belongs to a triangle is fetched once, and in blocks:
+short rows on which the arithmetic runs on vector registers.
 """
 
 from __future__ import annotations
@@ -9,67 +9,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from facegpt.compiled import loop, vector_loop
 
 BLOCK = 128
-FAST = {"reassoc", "contract", "nsz", "nnan", "arcp"}
-_MARKED = 0
 
 
-@njit(cache=True, nogil=True)
-def _texel(coordinate, count):
-    """Among `count` texel centres: lower and upper neighbour, share of the upper one, whether inside."""
-    position = coordinate * count - 0.5
-    clamped = min(max(position, 0.0), count - 1.0)
-    low = int(clamped)
-    return low, min(low + 1, count - 1), clamped - low, position == clamped
-
-
-@njit(cache=True, nogil=True)
-def weigh(ids, projected, depth, weights, mask, skin, triangles, uv, uv_triangles, skin_triangles, slots):
-    """Barycentric weights, depth and masks of the pixels; marks the texels that they look at with 0."""
-    height, width = slots.shape
-    for row in range(ids.shape[0]):
-        for column in range(ids.shape[1]):
-            t = ids[row, column]
-            if t < 0:
-                continue
-            i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            x, y = column + 0.5, row + 0.5
-            ax, ay = projected[i, 0] - x, projected[i, 1] - y
-            bx, by = projected[j, 0] - x, projected[j, 1] - y
-            cx, cy = projected[k, 0] - x, projected[k, 1] - y
-            a, b, c = bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx
-            sign = 1.0 if a + b + c > 0 else -1.0
-            a, b, c = max(sign * a, 1e-20), max(sign * b, 1e-20), max(sign * c, 1e-20)
-            total = a + b + c
-            a, b, c = a / total, b / total, c / total
-            weights[row, column, 0], weights[row, column, 1], weights[row, column, 2] = a, b, c
-            mask[row, column] = 1
-            skin[row, column] = 1 if skin_triangles[t] else 0
-            depth[row, column] = a * projected[i, 2] + b * projected[j, 2] + c * projected[k, 2]
-            i, j, k = uv_triangles[t, 0], uv_triangles[t, 1], uv_triangles[t, 2]
-            u = a * uv[i, 0] + b * uv[j, 0] + c * uv[k, 0]
-            v = a * uv[i, 1] + b * uv[j, 1] + c * uv[k, 1]
-            left, right, _, _ = _texel(u, width)
-            top, bottom, _, _ = _texel(1 - v, height)
-            slots[top, left] = slots[top, right] = slots[bottom, left] = slots[bottom, right] = _MARKED
-
-
-@njit(cache=True, nogil=True)
-def number_texels(slots, seen):
-    """Number the marked texels in the order of the texture; returns how many there are."""
-    count = 0
-    for row in range(slots.shape[0]):
-        for column in range(slots.shape[1]):
-            if slots[row, column] == _MARKED:
-                slots[row, column] = count
-                seen[count] = row * slots.shape[1] + column
-                count += 1
-    return count
-
-
-@njit(cache=True, nogil=True)
+@loop
 def light_of(lighting, bands):
     """The light (3,9) of one face, times the bands' constants."""
     light = np.empty((3, 9), lighting.dtype)
@@ -79,93 +25,120 @@ def light_of(lighting, bands):
     return light
 
 
-@njit(cache=True, nogil=True)
-def next_block(ids, position, index):
-    """Fill index with the next covered pixels from position on; returns how many, and where to go on."""
-    count = 0
-    while position < ids.shape[0] and count < index.shape[0]:
-        if ids[position] >= 0:
-            index[count] = position
-            count += 1
-        position += 1
-    return count, position
+@loop
+def new_block(kind):
+    """Room for what is known of a block of N pixels, by `gather`, `look_up` and `colours`.
 
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def surface(
-    index, ids, weights, normals, triangles, uv, uv_triangles, height, width, normal, inverse, texel, place
-):
-    """Unit normals, inverse lengths before that, and where in the texture a block of pixels looks.
-
-    texel (4,N): share of the right and of the lower neighbour; texels per u and v, 0 beyond the border.
-    place (2,N): column and row of the upper left neighbour.
+    inside (6,N): the pixel's centre (x, y), barycentric weights (3), inverse length of the normal. normal
+    (3,N): unit. texel (4,N): share of the right and of the lower neighbour; texels per u and v, 0 beyond the
+    border. texels (12,N): 4 neighbours of 3 colours. albedo, shading (3,N). place (2,N): column and row of
+    the upper left neighbour. where (4,N): where the neighbours' colours begin in the values of the texture.
     """
-    one, half, tiny = normal.dtype.type(1), normal.dtype.type(0.5), normal.dtype.type(1e-24)
-    zero = normal.dtype.type(0)
-    x, y, z = normal[0], normal[1], normal[2]
-    for n in range(len(index)):
-        p = index[n]
-        t = ids[p]
-        a, b, c = weights[p, 0], weights[p, 1], weights[p, 2]
-        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x[n] = a * normals[i, 0] + b * normals[j, 0] + c * normals[k, 0]
-        y[n] = a * normals[i, 1] + b * normals[j, 1] + c * normals[k, 1]
-        z[n] = a * normals[i, 2] + b * normals[j, 2] + c * normals[k, 2]
-        i, j, k = uv_triangles[t, 0], uv_triangles[t, 1], uv_triangles[t, 2]
-        texel[0, n] = a * uv[i, 0] + b * uv[j, 0] + c * uv[k, 0]
-        texel[1, n] = one - (a * uv[i, 1] + b * uv[j, 1] + c * uv[k, 1])
-    for n in range(len(index)):
+    inside, normal, texel = np.empty((6, BLOCK), kind), np.empty((3, BLOCK), kind), np.empty((4, BLOCK), kind)
+    albedo, shading = np.empty((3, BLOCK), kind), np.empty((3, BLOCK), kind)
+    place, where = np.empty((2, BLOCK), np.int32), np.empty((4, BLOCK), np.int32)
+    return inside, normal, texel, np.empty((12, BLOCK), kind), albedo, shading, place, where
+
+
+@vector_loop
+def gather(group, position, pixels, visible, ends, width, projected, normals, corners, uv, block):
+    """Weights, unit normals and uv of `pixels`, those that begin at `position` of all in their order.
+
+    group: of the first pixel, or the one before. Returns that of the last one.
+    """
+    inside, normal, texel = block[:3]
+    kind = normal.dtype.type
+    half, one, tiny, least = kind(0.5), kind(1), kind(1e-24), kind(1e-20)
+    across, down, wa, wb, wc, inverse = inside[0], inside[1], inside[2], inside[3], inside[4], inside[5]
+    x, y, z, u, v = normal[0], normal[1], normal[2], texel[0], texel[1]
+    count = len(pixels)
+    per_width = 1.0 / width
+    for n in range(count):
+        row = np.int32((pixels[n] + 0.5) * per_width)
+        across[n], down[n] = kind(pixels[n] - row * width) + half, kind(row) + half
+    start = 0
+    while start < count:
+        if ends[group] <= position + start:
+            group += 1
+        t, stop = visible[group], min(ends[group] - position, count)
+        i, j, k = corners[t, 0], corners[t, 1], corners[t, 2]
+        px, py = projected[i, 0], projected[i, 1]
+        bx, by, cx, cy = (
+            projected[j, 0] - px,
+            projected[j, 1] - py,
+            projected[k, 0] - px,
+            projected[k, 1] - py,
+        )
+        area = bx * cy - by * cx
+        if not area > 0:
+            bx, by, cx, cy, area = -bx, -by, -cx, -cy, -area  # so are b and c below
+        xa, ya, za = normals[i, 0], normals[i, 1], normals[i, 2]
+        xb, yb, zb = normals[j, 0], normals[j, 1], normals[j, 2]
+        xc, yc, zc = normals[k, 0], normals[k, 1], normals[k, 2]
+        i, j, k = corners[t, 3], corners[t, 4], corners[t, 5]
+        ua, va, ub, vb, uc, vc = uv[i, 0], uv[i, 1], uv[j, 0], uv[j, 1], uv[k, 0], uv[k, 1]
+        for n in range(start, stop):
+            dx, dy = across[n] - px, down[n] - py
+            b, c = dx * cy - dy * cx, bx * dy - by * dx
+            # The ids come from snapped vertices, so a centre may lie a hair outside.
+            a, b, c = max(area - b - c, least), max(b, least), max(c, least)
+            share = one / (a + b + c)
+            a, b, c = a * share, b * share, c * share
+            wa[n], wb[n], wc[n] = a, b, c
+            x[n], y[n], z[n] = a * xa + b * xb + c * xc, a * ya + b * yb + c * yc, a * za + b * zb + c * zc
+            u[n], v[n] = a * ua + b * ub + c * uc, one - (a * va + b * vb + c * vc)
+        start = stop
+    for n in range(count):
         inverse[n] = one / math.sqrt(x[n] * x[n] + y[n] * y[n] + z[n] * z[n] + tiny)
-    for n in range(len(index)):
+    for n in range(count):
         x[n] *= inverse[n]
         y[n] *= inverse[n]
         z[n] *= inverse[n]
+    return group
+
+
+@vector_loop
+def look_up(count, starts, width, values, block):
+    """The texels around the places of a texture (h,w) that a block looks at.
+
+    starts (h,): the texel in a row and column has the number starts[row] + column. values (3T,): colours by
+    that number.
+    """
+    texel, texels, place, where = block[2], block[3], block[6], block[7]
+    kind, height = texel.dtype.type, len(starts)
     for axis, size in ((0, width), (1, height)):
-        share, slope, low, count = texel[axis], texel[2 + axis], place[axis], normal.dtype.type(size)
-        for n in range(len(index)):
-            position = share[n] * count - half
-            clamped = min(max(position, zero), count - one)
+        share, slope, low, many = texel[axis], texel[2 + axis], place[axis], kind(size)
+        for n in range(count):
+            position = share[n] * many - kind(0.5)
+            clamped = min(max(position, kind(0)), many - kind(1))
             whole = np.int32(clamped)
-            low[n] = whole
-            share[n] = clamped - whole
-            slope[n] = count if position == clamped else zero
-
-
-@njit(cache=True, nogil=True)
-def corners_of(place, slots, values, found):
-    """The 4 texels of 3 colours around each place, (12,N), and where they stand in values, (4,N)."""
-    height, width = slots.shape
-    corners, where = found
-    for n in range(where.shape[1]):
+            low[n], share[n] = whole, clamped - whole
+            slope[n] = many if position == clamped else kind(0)
+    for n in range(count):
         left, top = place[0, n], place[1, n]
         right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
-        p, q, r, s = slots[top, left], slots[top, right], slots[bottom, left], slots[bottom, right]
+        p, q = 3 * (starts[top] + left), 3 * (starts[top] + right)
+        r, s = 3 * (starts[bottom] + left), 3 * (starts[bottom] + right)
         where[0, n], where[1, n], where[2, n], where[3, n] = p, q, r, s
         for d in range(3):
-            corners[4 * d, n] = values[3 * p + d]
-            corners[4 * d + 1, n] = values[3 * q + d]
-            corners[4 * d + 2, n] = values[3 * r + d]
-            corners[4 * d + 3, n] = values[3 * s + d]
+            texels[4 * d, n], texels[4 * d + 1, n] = values[p + d], values[q + d]
+            texels[4 * d + 2, n], texels[4 * d + 3, n] = values[r + d], values[s + d]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def colours(count, normal, texel, corners, clamp, light, albedo, shading):
-    """Albedo and shading (3,N) of a block."""
-    zero, one, three = normal.dtype.type(0), normal.dtype.type(1), normal.dtype.type(3)
+@vector_loop
+def colours(count, clamp, light, block):
+    """Albedo and shading of a block; clamp: whether texels are first clamped to [0,1], in place."""
+    normal, texel, texels, albedo, shading = block[1:6]
+    kind = normal.dtype.type
+    zero, one, three = kind(0), kind(1), kind(3)
     x, y, z, fx, fy = normal[0], normal[1], normal[2], texel[0], texel[1]
     if clamp:
         for row in range(12):
-            corner = corners[row]
+            values = texels[row]
             for n in range(count):
-                corner[n] = min(max(corner[n], zero), one)
+                values[n] = min(max(values[n], zero), one)
     for d in range(3):
-        p, q, r, s, out = (
-            corners[4 * d],
-            corners[4 * d + 1],
-            corners[4 * d + 2],
-            corners[4 * d + 3],
-            albedo[d],
-        )
+        p, q, r, s, out = texels[4 * d], texels[4 * d + 1], texels[4 * d + 2], texels[4 * d + 3], albedo[d]
         for n in range(count):
             upper = p[n] + (q[n] - p[n]) * fx[n]
             lower = r[n] + (s[n] - r[n]) * fx[n]
@@ -179,51 +152,27 @@ def colours(count, normal, texel, corners, clamp, light, albedo, shading):
             out[n] = linear + mixed + m7 * (x[n] * x[n] - y[n] * y[n]) + m8 * (three * z[n] * z[n] - one)
 
 
-@njit(cache=True, nogil=True)
+@loop
 def shade(
-    ids,
-    weights,
-    normals,
-    lighting,
-    values,
-    image,
-    seen_normals,
-    triangles,
-    uv,
-    uv_triangles,
-    slots,
-    clamp,
-    bands,
-):
-    kind = weights.dtype
-    index, place = np.empty(BLOCK, np.int64), np.empty((2, BLOCK), np.int32)
-    normal, inverse, texel = np.empty((3, BLOCK), kind), np.empty(BLOCK, kind), np.empty((4, BLOCK), kind)
-    corners, where = np.empty((12, BLOCK), kind), np.empty((4, BLOCK), np.int32)
-    albedo, shading = np.empty((3, BLOCK), kind), np.empty((3, BLOCK), kind)
-    light = light_of(lighting, bands)
-    height, width = slots.shape
-    position = 0
-    while position < len(ids):
-        count, position = next_block(ids, position, index)
-        block = index[:count]
-        surface(
-            block,
-            ids,
-            weights,
-            normals,
-            triangles,
-            uv,
-            uv_triangles,
-            height,
-            width,
-            normal,
-            inverse,
-            texel,
-            place,
+    order, visible, ends, total, projected, normals, lighting, values, image, corners, uv, starts, size,
+    clamp, bands,
+):  # fmt: skip
+    """Colour the pixels of one face.
+
+    order, visible, ends, total: of `sort_pixels`. projected, normals (V,3). lighting (27,). values, starts:
+    of `look_up`. image (3,P). corners (F,6): vertices and rows of uv (T,2). size: widths of image and texture.
+    """
+    block, light = new_block(projected.dtype), light_of(lighting, bands)
+    albedo, shading = block[4], block[5]
+    group = 0
+    for position in range(0, total[0], BLOCK):
+        pixels = order[position : min(position + BLOCK, total[0])]
+        count = len(pixels)
+        group = gather(
+            group, position, pixels, visible, ends, size[0], projected, normals, corners, uv, block
         )
-        corners_of(place, slots, values, (corners, where[:, :count]))
-        colours(count, normal, texel, corners, clamp, light, albedo, shading)
+        look_up(count, starts, size[1], values, block)
+        colours(count, clamp, light, block)
         for d in range(3):
             for n in range(count):
-                image[d, block[n]] = albedo[d, n] * shading[d, n]
-                seen_normals[d, block[n]] = normal[d, n]
+                image[d, pixels[n]] = albedo[d, n] * shading[d, n]

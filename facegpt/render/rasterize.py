@@ -84,7 +84,7 @@ def triangle_ids(
         raise ValueError(f"an image needs at least one pixel, got height {height} and width {width}")
     check_finite(vertices, wait=backend != "triton")
     snapped = vertices.detach().to(torch.float64, copy=True)
-    snapped[..., :2] = torch.round(snapped[..., :2] * SUBPIXELS) / SUBPIXELS
+    snapped[..., :2].mul_(SUBPIXELS).round_().div_(SUBPIXELS)
     if backend == "numba":
         from facegpt.render import rasterize_numba  # numba is optional and slow to import
 

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from facegpt.compiled import loop
 from facegpt.render.threads import for_each_face
 
 
@@ -36,7 +36,7 @@ def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int) -
 _POSITIVE = 2.0**-24
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _crossing(edge, slope, least):  # type: ignore[no-untyped-def]
     """How many columns on edge - columns * slope falls to `least`; infinite where columns do not matter.
 
@@ -48,50 +48,110 @@ def _crossing(edge, slope, least):  # type: ignore[no-untyped-def]
     return np.inf if edge >= least else -np.inf
 
 
-@njit(cache=True, nogil=True)
-def _draw(points, triangles, ids, nearest):  # type: ignore[no-untyped-def]  # numba infers the types
+@loop
+def _draw(points, triangles, ids, nearest):  # type: ignore[no-untyped-def]
+    """Draw one face: first the triangles that face the viewer, then the others where they may be seen.
+
+    Of a closed surface nearly all of the others are hidden, and the farthest pixel of a few tiles tells.
+    """
     height, width = ids.shape
-    for t in range(triangles.shape[0]):
+    others, count = np.empty(len(triangles), np.int32), 0
+    for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        # Both bounds are clamped on both sides: a huge float has no integer.
-        ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
-        top = math.ceil(min(max(min(ay, by, cy) - 0.5, 0.0), height))
-        bottom = math.floor(min(max(max(ay, by, cy) - 0.5, -1.0), height - 1.0))
-        if top > bottom:
-            continue
         ax, bx, cx = points[a, 0], points[b, 0], points[c, 0]
-        left = math.ceil(min(max(min(ax, bx, cx) - 0.5, 0.0), width))
-        right = math.floor(min(max(max(ax, bx, cx) - 0.5, -1.0), width - 1.0))
-        if left > right:
+        ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
+        if (bx - ax) * (cy - ay) - (by - ay) * (cx - ax) < 0:  # counterclockwise, as y points down
+            _draw_triangle(t, points, triangles, ids, nearest)
+        else:
+            others[count] = t
+            count += 1
+    farthest = _tiles(nearest)
+    for t in others[:count]:
+        if _may_be_seen(t, points, triangles, farthest, height, width):
+            _draw_triangle(t, points, triangles, ids, nearest)
+
+
+_TILE = 8
+
+
+@loop
+def _tiles(nearest):  # type: ignore[no-untyped-def]
+    """The largest depth of each tile of pixels."""
+    height, width = nearest.shape
+    farthest = np.full((height // _TILE + 1, width // _TILE + 1), -np.inf, nearest.dtype)
+    for row in range(height):
+        for column in range(width):
+            tile = row // _TILE, column // _TILE
+            farthest[tile] = max(farthest[tile], nearest[row, column])
+    return farthest
+
+
+@loop
+def _may_be_seen(t, points, triangles, farthest, height, width):  # type: ignore[no-untyped-def]
+    """Whether some tile that the triangle's bounding box touches is not nearer than all of the triangle."""
+    a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+    left, right = _bounds(points[a, 0], points[b, 0], points[c, 0], width)
+    top, bottom = _bounds(points[a, 1], points[b, 1], points[c, 1], height)
+    if left > right or top > bottom:
+        return False
+    depth = min(points[a, 2], points[b, 2], points[c, 2])
+    depth -= 1e-6 * abs(depth)  # what interpolation and float32 may round away
+    for row in range(top // _TILE, bottom // _TILE + 1):
+        for column in range(left // _TILE, right // _TILE + 1):
+            if depth <= farthest[row, column]:
+                return True
+    return False
+
+
+@loop
+def _bounds(a, b, c, count):  # type: ignore[no-untyped-def]
+    """First and last of `count` pixels whose centres lie between three coordinates; none if first > last."""
+    # Clamped on both sides: a huge float has no integer.
+    first = math.ceil(min(max(min(a, b, c) - 0.5, 0.0), count))
+    last = math.floor(min(max(max(a, b, c) - 0.5, -1.0), count - 1.0))
+    return first, last
+
+
+@loop
+def _draw_triangle(t, points, triangles, ids, nearest):  # type: ignore[no-untyped-def]
+    height, width = ids.shape
+    a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+    ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
+    top, bottom = _bounds(ay, by, cy, height)
+    if top > bottom:
+        return
+    ax, bx, cx = points[a, 0], points[b, 0], points[c, 0]
+    left, right = _bounds(ax, bx, cx, width)
+    if left > right:
+        return
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    if area < 0:
+        b, c, bx, cx, by, cy, area = c, b, cx, bx, cy, by, -area
+    if not area > 0:
+        return
+    dxa, dya, dxb, dyb, dxc, dyc = cx - bx, cy - by, ax - cx, ay - cy, bx - ax, by - ay
+    least_a = 0.0 if dya < 0 or (dya == 0 and dxa > 0) else _POSITIVE
+    least_b = 0.0 if dyb < 0 or (dyb == 0 and dxb > 0) else _POSITIVE
+    least_c = 0.0 if dyc < 0 or (dyc == 0 and dxc > 0) else _POSITIVE
+    za, zb, zc = points[a, 2], points[b, 2], points[c, 2]
+    # The columns of a row that are inside follow from where the edges cross it: to test each pixel of the
+    # bounding box costs more, most of all through branches that no processor foresees.
+    for row in range(top, bottom + 1):
+        y, x = row + 0.5, left + 0.5
+        qa = _crossing(dxa * (y - by) - dya * (x - bx), dya, least_a)
+        qb = _crossing(dxb * (y - cy) - dyb * (x - cx), dyb, least_b)
+        qc = _crossing(dxc * (y - ay) - dyc * (x - ax), dyc, least_c)
+        first, last = 0.0, float(right - left)
+        first = max(first, qa if dya < 0 else 0.0, qb if dyb < 0 else 0.0, qc if dyc < 0 else 0.0)
+        last = min(last, qa if dya >= 0 else last, qb if dyb >= 0 else last, qc if dyc >= 0 else last)
+        if not first <= last:
             continue
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area < 0:
-            b, c, bx, cx, by, cy, area = c, b, cx, bx, cy, by, -area
-        if not area > 0:
-            continue
-        dxa, dya, dxb, dyb, dxc, dyc = cx - bx, cy - by, ax - cx, ay - cy, bx - ax, by - ay
-        least_a = 0.0 if dya < 0 or (dya == 0 and dxa > 0) else _POSITIVE
-        least_b = 0.0 if dyb < 0 or (dyb == 0 and dxb > 0) else _POSITIVE
-        least_c = 0.0 if dyc < 0 or (dyc == 0 and dxc > 0) else _POSITIVE
-        za, zb, zc = points[a, 2], points[b, 2], points[c, 2]
-        # The columns of a row that are inside follow from where the edges cross it: to test each pixel of the
-        # bounding box costs more, most of all through branches that no processor foresees.
-        for row in range(top, bottom + 1):
-            y, x = row + 0.5, left + 0.5
-            qa = _crossing(dxa * (y - by) - dya * (x - bx), dya, least_a)
-            qb = _crossing(dxb * (y - cy) - dyb * (x - cx), dyb, least_b)
-            qc = _crossing(dxc * (y - ay) - dyc * (x - ax), dyc, least_c)
-            first, last = 0.0, float(right - left)
-            first = max(first, qa if dya < 0 else 0.0, qb if dyb < 0 else 0.0, qc if dyc < 0 else 0.0)
-            last = min(last, qa if dya >= 0 else last, qb if dyb >= 0 else last, qc if dyc >= 0 else last)
-            if not first <= last:
-                continue
-            for column in range(left + math.ceil(first), left + math.floor(last) + 1):
-                x = column + 0.5
-                ea = dxa * (y - by) - dya * (x - bx)
-                eb = dxb * (y - cy) - dyb * (x - cx)
-                ec = dxc * (y - ay) - dyc * (x - ax)
-                depth = np.float32((ea * za + eb * zb + ec * zc) / area)
-                if depth < nearest[row, column]:
-                    nearest[row, column] = depth
-                    ids[row, column] = t
+        for column in range(left + math.ceil(first), left + math.floor(last) + 1):
+            x = column + 0.5
+            ea = dxa * (y - by) - dya * (x - bx)
+            eb = dxb * (y - cy) - dyb * (x - cx)
+            ec = dxc * (y - ay) - dyc * (x - ax)
+            depth, before = np.float32((ea * za + eb * zb + ec * zc) / area), nearest[row, column]
+            if depth < before or (depth == before and t < ids[row, column]):
+                nearest[row, column] = depth
+                ids[row, column] = t

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,18 +14,13 @@ from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.backends import resolve
 from facegpt.render.camera import project
-from facegpt.render.interpolate import (
-    barycentric_weights,
-    covered_pixels,
-    interpolate,
-    to_image,
-    vertex_table,
-)
+from facegpt.render.geometry import Geometry, see
+from facegpt.render.interpolate import interpolate, to_image, vertex_table
 from facegpt.render.lighting import shade_at
-from facegpt.render.rasterize import Fragments, fragments, triangle_ids
+from facegpt.render.rasterize import Fragments, triangle_ids
 from facegpt.render.silhouette import soften_outline
 from facegpt.render.supersample import enlarge, shrink
-from facegpt.render.surface import texture_at, unit, vertex_normals
+from facegpt.render.surface import texture_at, vertex_normals
 
 
 @dataclass
@@ -32,17 +29,30 @@ class Rendering:
 
     image (B,3,H,W): albedo times shading, RGB, not clamped, on black or on the background given.
     mask (B,H,W): 1 where a triangle is seen. skin_mask (B,H,W): 1 where that triangle counts as skin.
+    landmarks (B,L,2): pixels, x right, y down. triangle (B,H,W) int64: the one seen, -1 on the background.
     normals (B,3,H,W): unit, world frame, 0 on the background. depth (B,H,W): smaller is nearer, 0 there.
-    landmarks (B,L,2): pixels, x right, y down. fragments: which triangle each pixel sees, and where.
+    fragments: which triangle each pixel sees, and where. The last three have gradients too, and are made when
+    they are asked for: training has no use for them.
     """
 
     image: Tensor
     mask: Tensor
     skin_mask: Tensor
-    normals: Tensor
-    depth: Tensor
     landmarks: Tensor
-    fragments: Fragments
+    triangle: Tensor
+    geometry: Callable[[], Geometry]
+
+    @property
+    def normals(self) -> Tensor:
+        return self.geometry().normals
+
+    @property
+    def depth(self) -> Tensor:
+        return self.geometry().depth
+
+    @property
+    def fragments(self) -> Fragments:
+        return self.geometry().fragments
 
 
 def render(
@@ -115,30 +125,23 @@ def render_mesh(
         )
     vertices = mesh.vertices
     projected = project(vertices, camera, height, width)
+    normals = vertex_normals(vertices, mesh.triangles, backend)
     ids = triangle_ids(projected, mesh.triangles, height, width, backend)
-    pixels = covered_pixels(ids, mesh.triangles, vertices.shape[1], vertices.dtype, backend)
-    attributes = [projected, vertex_normals(vertices, mesh.triangles, backend)]
+    seen = see(projected, normals, mesh.triangles, ids, backend)
+    pixels, weights = seen.pixels, seen.weights
     if mesh.colors is not None:
-        attributes.append(mesh.colors)
-    table = vertex_table(torch.cat(attributes, dim=-1))
-    weights = barycentric_weights(table[:2], pixels, backend)
-    values = interpolate(table[2:], pixels.rows, weights, backend)
-    depth, normals = values[:1], unit(values[1:4])
-
-    shading = shade_at(normals, lighting, pixels, backend)
-    if mesh.colors is not None:
-        albedo = values[4:]
+        albedo = interpolate(vertex_table(mesh.colors), pixels.rows, weights, backend)
     else:
         assert mesh.texture is not None and mesh.uv is not None and mesh.uv_triangles is not None
         uv_rows = mesh.uv_triangles.t().contiguous().index_select(1, pixels.triangle)
         uv = interpolate(mesh.uv.t().to(vertices.dtype), uv_rows, weights, backend)
         albedo = texture_at(mesh.texture, uv, pixels, backend)
-
-    seen = fragments(ids, weights, depth, pixels)
-    image = to_image(albedo * shading, pixels)
+    image = to_image(albedo * shade_at(seen.normals, lighting, pixels, backend), pixels)
     mask = (ids >= 0).to(vertices.dtype)
     skin = mask if skin_triangles is None else mask * skin_triangles.take(ids.clamp(min=0))
-    return _finish(mesh, camera, image, to_image(normals, pixels), seen, (mask, skin), background, landmarks)
+    points = _on_image(landmarks, camera, height, width)
+    image = _before(background, image, mask)
+    return Rendering(image, mask, skin, points, ids, cache(seen.geometry))
 
 
 def _render_fused(
@@ -165,7 +168,7 @@ def _render_fused(
     mean, basis, coefficients = texture
     if skin_triangles is None:
         skin_triangles = torch.ones(len(mesh.triangles), dtype=torch.bool)
-    image, seen_normals, depth, weights, mask, skin = Pixels.apply(
+    image, mask, skin = Pixels.apply(
         projected,
         normals,
         lighting.to(vertices),
@@ -178,33 +181,24 @@ def _render_fused(
         basis,
         skin_triangles,
     )
-    seen = Fragments(ids, weights, depth)
-    return _finish(mesh, camera, image, seen_normals, seen, (mask, skin), background, landmarks)
+
+    @cache
+    def geometry() -> Geometry:
+        return see(projected, normals, mesh.triangles, ids, "numba").geometry()
+
+    points = _on_image(landmarks, camera, height, width)
+    return Rendering(_before(background, image, mask), mask, skin, points, ids, geometry)
 
 
-def _finish(
-    mesh: Mesh,
-    camera: Tensor,
-    image: Tensor,
-    normals: Tensor,
-    seen: Fragments,
-    masks: tuple[Tensor, Tensor],
-    background: Tensor | None,
-    landmarks: Tensor | None,
-) -> Rendering:
-    """The rendering with its background and landmarks."""
-    vertices, (mask, skin) = mesh.vertices, masks
-    height, width = mask.shape[1:]
-    if background is not None:
-        behind = background.to(image)
-        image = image + (1 - mask[:, None]) * (behind.reshape(3, 1, 1) if behind.ndim == 1 else behind)
-    points = vertices.new_zeros(len(mesh), 0, 3) if landmarks is None else landmarks
-    return Rendering(
-        image=image,
-        mask=mask,
-        skin_mask=skin,
-        normals=normals,
-        depth=seen.depth,
-        landmarks=project(points, camera, height, width)[..., :2],
-        fragments=seen,
-    )
+def _before(background: Tensor | None, image: Tensor, mask: Tensor) -> Tensor:
+    """The images, on black until now, on a background; see `render`."""
+    if background is None:
+        return image
+    behind = background.to(image)
+    return image + (1 - mask[:, None]) * (behind.reshape(3, 1, 1) if behind.ndim == 1 else behind)
+
+
+def _on_image(landmarks: Tensor | None, camera: Tensor, height: int, width: int) -> Tensor:
+    """Landmarks (B,L,3) in metres as pixels (B,L,2); none if there are none."""
+    points = camera.new_zeros(len(camera), 0, 3) if landmarks is None else landmarks
+    return project(points, camera, height, width)[..., :2]

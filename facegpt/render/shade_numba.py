@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facegpt.render.interpolate_numba import as_array
+from facegpt.compiled import as_array, loop
 from facegpt.render.lighting import BAND_CONSTANTS
 
 _BANDS = np.array(BAND_CONSTANTS)
@@ -43,7 +42,7 @@ class Shade(torch.autograd.Function):
 # From here on numba infers the types.
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _shade(k, normals, bands, face, shading):
     for p in range(normals.shape[1]):
         x, y, z = normals[0, p], normals[1, p], normals[2, p]
@@ -57,7 +56,7 @@ def _shade(k, normals, bands, face, shading):
             shading[c, p] = value + b7 * light[7, c] + b8 * light[8, c]
 
 
-@njit(cache=True, nogil=True)
+@loop
 def _shade_backward(k, normals, bands, face, grad, of_normals, of_bands):
     basis = np.empty(9, of_bands.dtype)
     for p in range(normals.shape[1]):

@@ -30,7 +30,7 @@ def soften_outline(rendering: Rendering, vertices: Tensor, triangles: Tensor) ->
     other parts stay as they are.
     """
     both = torch.cat([rendering.image, rendering.mask[:, None]], dim=1)
-    soft = antialias(both, rendering.fragments.triangle, vertices, triangles)
+    soft = antialias(both, rendering.triangle, vertices, triangles)
     return replace(rendering, image=soft[:, :-1], mask=soft[:, -1])
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from facegpt.render.geometry import Geometry
 from facegpt.render.rasterize import Fragments
 from facegpt.render.surface import unit
 
@@ -20,7 +22,7 @@ def shrink(rendering: Rendering, factor: int) -> Rendering:
 
     image is averaged with its background, mask and skin_mask become coverage in [0,1]; normals (made unit
     again) and depth are averaged over the samples that see the face; landmarks are in coarse pixels.
-    fragments are those of one sample, the one at the pixel's centre or else right and below of it.
+    triangle and fragments are those of one sample: at the pixel's centre or else right and below of it.
     """
 
     def mean(images: Tensor) -> Tensor:
@@ -28,21 +30,29 @@ def shrink(rendering: Rendering, factor: int) -> Rendering:
         pooled = avg_pool2d(flat, factor)
         return pooled if images.ndim == 4 else pooled[:, 0]
 
-    middle = slice(factor // 2, None, factor)
-    fine, mask = rendering.fragments, mean(rendering.mask)
+    mask = mean(rendering.mask)
+
+    @cache
+    def geometry() -> Geometry:
+        fine, middle = rendering.fragments, slice(factor // 2, None, factor)
+        return Geometry(
+            normals=unit(mean(rendering.normals).transpose(0, 1)).transpose(0, 1),
+            depth=mean(rendering.depth * rendering.mask) / mask.clamp(min=1e-6),
+            fragments=Fragments(
+                fine.triangle[:, middle, middle],
+                fine.barycentric[:, middle, middle],
+                fine.depth[:, middle, middle],
+            ),
+        )
+
     return replace(
         rendering,
         image=mean(rendering.image),
         mask=mask,
         skin_mask=mean(rendering.skin_mask),
-        normals=unit(mean(rendering.normals).transpose(0, 1)).transpose(0, 1),
-        depth=mean(rendering.depth * rendering.mask) / mask.clamp(min=1e-6),
         landmarks=rendering.landmarks / factor,
-        fragments=Fragments(
-            fine.triangle[:, middle, middle],
-            fine.barycentric[:, middle, middle],
-            fine.depth[:, middle, middle],
-        ),
+        triangle=rendering.triangle[:, factor // 2 :: factor, factor // 2 :: factor],
+        geometry=geometry,
     )
 
 

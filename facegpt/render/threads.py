@@ -1,4 +1,4 @@
-"""Compiled loops over the faces of a batch on plain threads.
+"""Work on the faces of a batch on plain threads.
 
 numba's own threads would not know how many threads torch was given, and OpenMP kills a process that forks
 after using them (data loader workers).
@@ -6,18 +6,42 @@ after using them (data loader workers).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
 
 
 def for_each_face(work: Callable[[int], object], batch: int) -> None:
-    """Call work(0) ... work(batch - 1), on as many threads as torch may use; work must release the GIL."""
-    threads = min(torch.get_num_threads(), batch)
-    if threads < 2:
-        for face in range(batch):
-            work(face)
+    """Call work(0) ... work(batch - 1), on as many threads as torch may use; work must release the GIL.
+
+    An error in one of them is raised when all threads have stopped.
+    """
+    faces = iter(range(batch))
+    helpers = min(torch.get_num_threads(), batch) - 1
+    if helpers < 1:
+        _work_off(work, faces)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(batch)))
+    others = [_pool().submit(_work_off, work, faces) for _ in range(helpers)]
+    try:
+        _work_off(work, faces)
+    finally:
+        errors = [other.exception() for other in others]
+    for error in filter(None, errors):
+        raise error
+
+
+def _work_off(work: Callable[[int], object], faces: Iterator[int]) -> None:
+    for face in faces:
+        work(face)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="facegpt")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind in the parent
