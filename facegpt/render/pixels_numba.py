@@ -160,7 +160,7 @@ def shade(
     """Colour the pixels of one face.
 
     order, visible, ends, total: of `sort_pixels`. projected, normals (V,3). lighting (27,). values, starts:
-    of `look_up`. image (3,P). corners (F,6): vertices and rows of uv (T,2). size: widths of image and texture.
+    of `look_up`. image (3,P). corners (F,6): vertices and rows of uv (T,2). size: widths of image, texture.
     """
     block, light = new_block(projected.dtype), light_of(lighting, bands)
     albedo, shading = block[4], block[5]

@@ -18,7 +18,7 @@ def sort_pixels(ids, order, visible, ends, total, mask, skin, looked, skin_trian
 
     Fills order (P,) with pixels, visible (G,) with the triangles that are seen, and ends (G,): the pixels of
     the first stand before ends[0] in order, where those of the second begin; total (1,) is how many there
-    are. Sets mask and skin (P,) to 1 where a triangle, and one of skin, is seen, and looked (F,) where one is.
+    are. Sets mask and skin (P,) to 1 where a triangle, and one of skin, is seen; looked (F,): which are seen.
     Going down the image keeps what later loops read and write in the nearest caches.
     """
     place = np.full(len(looked), -1, np.int32)
