@@ -70,12 +70,41 @@ class _Blend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
         ctx.save_for_backward(basis)
-        return torch.addmm(mean, coefficients, basis.t())
+        return blend_forward(coefficients, mean, basis)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (basis,) = ctx.saved_tensors
-        return grad @ basis, None, None
+        return blend_backward(grad, basis), None, None
+
+
+# On a CPU a product of few rows of coefficients with a long basis runs on one thread, or slower on two, unless
+# the basis is divided into so many parts.
+_PARTS = 8
+_LONG = 4096
+
+
+def blend_forward(coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+    """`blend` for functions that write their gradient out."""
+    size = len(basis) // _PARTS
+    if basis.is_cuda or size * _PARTS < _LONG:
+        return torch.addmm(mean, coefficients, basis.t())
+    blended = coefficients.new_empty(len(coefficients), len(basis))
+    end, shape = size * _PARTS, (_PARTS, size)
+    parts = torch.bmm(coefficients.expand(_PARTS, -1, -1), basis[:end].unflatten(0, shape).mT)
+    torch.add(parts.transpose(0, 1), mean[:end].view(shape), out=blended[:, :end].unflatten(1, shape))
+    torch.addmm(mean[end:], coefficients, basis[end:].t(), out=blended[:, end:])
+    return blended
+
+
+def blend_backward(grad: Tensor, basis: Tensor) -> Tensor:
+    """The gradient (B,K) of the coefficients from that of the blended (B,N)."""
+    size = len(basis) // _PARTS
+    if basis.is_cuda or size * _PARTS < _LONG:
+        return grad @ basis
+    end, shape = size * _PARTS, (_PARTS, size)
+    parts = grad[:, :end].unflatten(1, shape).transpose(0, 1)
+    return torch.bmm(parts, basis[:end].unflatten(0, shape)).sum(dim=0) + grad[:, end:] @ basis[end:]
 
 
 def joint_transforms(

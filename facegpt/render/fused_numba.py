@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from facegpt.compiled import as_array, loop
+from facegpt.head.lbs import blend_backward, blend_forward
 from facegpt.render.interpolate_numba import add_normals, add_normals_backward
 from facegpt.render.lighting import BAND_CONSTANTS
 from facegpt.render.pixels_backward_numba import shade_backward
@@ -107,8 +108,7 @@ class Pixels(torch.autograd.Function):
             arrays = [as_array(tensor) for tensor in (looked, corners, uv, starts, seen)]
             seen = seen[: number_texels(texture[1], *arrays)]
             rows = basis.flatten(2).flatten(0, 1).index_select(0, seen).view(-1, basis.shape[3])
-            values = coefficients @ rows.t()
-            values += mean.flatten(0, 1).index_select(0, seen).view(-1)
+            values = blend_forward(coefficients, mean.flatten(0, 1).index_select(0, seen).view(-1), rows)
         given = (order, visible, ends, total, projected, normals, lighting, values)
         shared = (corners, uv, starts)
         ctx.size, ctx.shape = (width, texture[1]), coefficients.shape
@@ -134,7 +134,7 @@ class Pixels(torch.autograd.Function):
         )
         of_coefficients = None
         if wanted:
-            of_coefficients = of_values.view(ctx.shape) if rows is None else of_values @ rows
+            of_coefficients = of_values.view(ctx.shape) if rows is None else blend_backward(of_values, rows)
         return of_projected, of_normals, of_lighting.to(lighting.dtype), of_coefficients, *[None] * 7
 
 
