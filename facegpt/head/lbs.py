@@ -78,8 +78,8 @@ class _Blend(torch.autograd.Function):
         return blend_backward(grad, basis), None, None
 
 
-# On a CPU a product of few rows of coefficients with a long basis runs on one thread, or slower on two, unless
-# the basis is divided into so many parts.
+# On a CPU a product of few rows of coefficients with a long basis runs on one thread, or slower on two,
+# unless the basis is divided into so many parts.
 _PARTS = 8
 _LONG = 4096
 
