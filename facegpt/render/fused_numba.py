@@ -1,7 +1,8 @@
 """The renderer's work as few compiled loops, for the CPU (optional): over vertices and over pixels.
 
 Same formulas as `camera`, `surface`, `interpolate` and `lighting`, which they are tested against. Nothing
-between vertices and image is stored per pixel but their order; the backward pass computes the rest again.
+between vertices and image is stored but where pixels see their triangles; the backward pass computes the rest
+again.
 Faces are spread over plain threads, and each is summed by one of them: the result is the same to the last bit
 in every run and for every number of threads, forward and backward.
 """
@@ -22,7 +23,7 @@ from facegpt.render.lighting import BAND_CONSTANTS
 from facegpt.render.pixels_backward_numba import shade_backward
 from facegpt.render.pixels_numba import shade
 from facegpt.render.threads import for_each_face
-from facegpt.render.visible_numba import number_texels, sort_pixels
+from facegpt.render.visible_numba import locate, number_texels, sort_pixels
 
 _BANDS = np.array(BAND_CONSTANTS)
 
@@ -92,36 +93,38 @@ class Pixels(torch.autograd.Function):
         order = torch.empty(batch, height * width, dtype=torch.int32)
         visible, ends = torch.empty(2, batch, min(len(triangles), height * width), dtype=torch.int32)
         total = torch.empty(batch, 1, dtype=torch.int64)
-        looked = torch.zeros(len(triangles), dtype=torch.bool)
-        _run(
-            sort_pixels,
-            [ids.flatten(1), order, visible, ends, total, mask.flatten(1), skin.flatten(1)],
-            [looked, skin_triangles],
-        )
+        inside = projected.new_empty(batch, 5, height * width)
         corners = torch.cat([triangles, uv_triangles], dim=1).int()
+        size = tuple(coefficients.shape[1:3] if basis is None else basis.shape[:2])
+        looked = torch.zeros(size, dtype=torch.bool)
+
+        seen = (order, visible, ends, total)
+        masks = (ids.flatten(1), mask.flatten(1), skin.flatten(1))
+        _run(sort_pixels, [*seen, *masks], [skin_triangles])
+        _run(locate, [*seen, projected, inside], [corners, uv, looked, width])
         if basis is None or mean is None:
-            rows, values, texture = None, coefficients.reshape(batch, -1), coefficients.shape[1:3]
-            starts = torch.arange(texture[0]) * texture[1]
+            rows, values = None, coefficients.reshape(batch, -1)
+            slots = torch.arange(looked.numel(), dtype=torch.int32).view(size)
         else:
-            texture = basis.shape[:2]
-            starts, seen = torch.empty(texture[0], dtype=torch.int64), torch.empty(texture.numel()).long()
-            arrays = [as_array(tensor) for tensor in (looked, corners, uv, starts, seen)]
-            seen = seen[: number_texels(texture[1], *arrays)]
-            rows = basis.flatten(2).flatten(0, 1).index_select(0, seen).view(-1, basis.shape[3])
-            values = blend_forward(coefficients, mean.flatten(0, 1).index_select(0, seen).view(-1), rows)
-        given = (order, visible, ends, total, projected, normals, lighting, values)
-        shared = (corners, uv, starts)
-        ctx.size, ctx.shape = (width, texture[1]), coefficients.shape
-        _run(shade, [*given, image.flatten(2)], [*shared, ctx.size, rows is not None, _BANDS])
-        ctx.save_for_backward(*given, *shared, rows)
+            slots, texels = (
+                torch.empty(size, dtype=torch.int32),
+                torch.empty(looked.numel(), dtype=torch.int64),
+            )
+            texels = texels[: number_texels(*map(as_array, (looked, slots, texels)))]
+            rows = basis.flatten(2).flatten(0, 1).index_select(0, texels).view(-1, basis.shape[3])
+            values = blend_forward(coefficients, mean.flatten(0, 1).index_select(0, texels).view(-1), rows)
+        given = (*seen, inside, normals, lighting, values)
+        _run(shade, [*given, image.flatten(2)], [corners, slots, rows is not None, _BANDS])
+        ctx.shape = coefficients.shape
+        ctx.save_for_backward(*given, projected, corners, slots, uv, rows)
         ctx.mark_non_differentiable(mask, skin)
         return image, mask, skin
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_image: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        *given, corners, uv, starts, rows = ctx.saved_tensors
-        projected, lighting, values = given[4], given[6], given[7]
+        *given, corners, slots, uv, rows = ctx.saved_tensors
+        projected, lighting, values = given[-1], given[-3], given[-2]
         wanted = ctx.needs_input_grad[3]
         of_projected = torch.zeros_like(projected, memory_format=torch.contiguous_format)
         of_normals = torch.zeros_like(of_projected)
@@ -130,7 +133,7 @@ class Pixels(torch.autograd.Function):
         _run(
             shade_backward,
             [*given, of_image.flatten(2), of_projected, of_normals, of_lighting, of_values],
-            [corners, uv, starts, ctx.size, rows is not None, wanted, _BANDS],
+            [corners, slots, rows is not None, _BANDS, uv, wanted],
         )
         of_coefficients = None
         if wanted:

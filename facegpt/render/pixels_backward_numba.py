@@ -7,20 +7,20 @@ from numba import njit
 
 from facegpt.compiled import loop, vector_loop
 from facegpt.render.interpolate import SLIVER_AREA
-from facegpt.render.pixels_numba import BLOCK, colours, gather, light_of, look_up, new_block
+from facegpt.render.pixels_numba import BLOCK, colours, interpolate, light_of, look_up, new_block
 
 
 @vector_loop
 def _colours_backward(count, light, block, grad, of_inside, of_light):
-    """Sets of_inside (5,N), whose rows are normal (3), u and v, and adds to of_light (3,9).
+    """Sets of_inside (5,N), to normal (3) and place in the texture (2), and adds to of_light (3,9).
 
     grad (3,N), of the colours, becomes that of the albedo.
     """
-    normal, texel, texels, albedo, shading = block[1:6]
+    normal, texel, texels, albedo, shading = block[:5]
     kind = normal.dtype.type
     one, two, three, six = kind(1), kind(2), kind(3), kind(6)
-    x, y, z, fx, fy, across, down = normal[0], normal[1], normal[2], texel[0], texel[1], texel[2], texel[3]
-    gx, gy, gz, du, dv = of_inside[0], of_inside[1], of_inside[2], of_inside[3], of_inside[4]
+    x, y, z, fx, fy = normal[0], normal[1], normal[2], texel[0], texel[1]
+    gx, gy, gz, right, down = of_inside[0], of_inside[1], of_inside[2], of_inside[3], of_inside[4]
     of_inside[:] = 0
     for d in range(3):
         g, a, s = grad[d], albedo[d], shading[d]
@@ -49,17 +49,17 @@ def _colours_backward(count, light, block, grad, of_inside, of_light):
         p, q, r, s = texels[4 * d], texels[4 * d + 1], texels[4 * d + 2], texels[4 * d + 3]
         for n in range(count):
             above, below = q[n] - p[n], s[n] - r[n]
-            du[n] += g[n] * (above + (below - above) * fy[n])
-            dv[n] -= g[n] * (r[n] - p[n] + (below - above) * fx[n])
+            right[n] += g[n] * (above + (below - above) * fy[n])
+            down[n] += g[n] * (r[n] - p[n] + (below - above) * fx[n])
     for n in range(count):
-        du[n] *= across[n]
-        dv[n] *= down[n]
+        right[n] *= texel[2, n]
+        down[n] *= texel[3, n]
 
 
 @vector_loop
-def _normals_backward(count, normal, inverse, grad):
+def _normals_backward(count, normal, grad):
     """The gradient of unit normals, the first rows of grad, becomes that of the vectors that were scaled."""
-    x, y, z, gx, gy, gz = normal[0], normal[1], normal[2], grad[0], grad[1], grad[2]
+    x, y, z, inverse, gx, gy, gz = normal[0], normal[1], normal[2], normal[3], grad[0], grad[1], grad[2]
     for n in range(count):
         along = gx[n] * x[n] + gy[n] * y[n] + gz[n] * z[n]
         gx[n] = (gx[n] - along * x[n]) * inverse[n]
@@ -85,36 +85,38 @@ def _texture_backward(count, where, texel, grad, of_values):
 # Sums in order: on vector registers the few pixels of a triangle would cost more.
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _corners_backward(
-    group, position, count, visible, ends, inside, grad, projected, normals, of_projected, of_normals,
-    corners, uv,
+    group, start, stop, visible, ends, inside, grad, projected, normals, of_projected, of_normals, corners,
+    uv, size,
 ):  # fmt: skip
-    """Sum a block's grad (5,N), of normals, u and v, over each triangle's pixels for its corners."""
+    """Hand a block's grad (5,N), of normals and places in a texture of `size`, to the triangles' corners."""
     kind = inside.dtype.type
-    zero, sliver = kind(0), kind(SLIVER_AREA)
-    a, b, c = inside[2], inside[3], inside[4]
-    gx, gy, gz, gu, gv = grad[0], grad[1], grad[2], grad[3], grad[4]
-    start = 0
-    while start < count:
-        if ends[group] <= position + start:
+    zero, sliver, height, width = kind(0), kind(SLIVER_AREA), kind(size[0]), kind(size[1])
+    gx, gy, gz, right, down = grad[0], grad[1], grad[2], grad[3], grad[4]
+    n = start
+    while n < stop:
+        if ends[group] <= n:
             group += 1
-        t, stop = visible[group], min(ends[group] - position, count)
+        t, end = visible[group], min(ends[group], stop)
         ax = ay = az = au = av = bx = by = bz = bu = bv = cx = cy = cz = cu = cv = zero
-        for n in range(start, stop):
-            ax += a[n] * gx[n]
-            ay += a[n] * gy[n]
-            az += a[n] * gz[n]
-            au += a[n] * gu[n]
-            av += a[n] * gv[n]
-            bx += b[n] * gx[n]
-            by += b[n] * gy[n]
-            bz += b[n] * gz[n]
-            bu += b[n] * gu[n]
-            bv += b[n] * gv[n]
-            cx += c[n] * gx[n]
-            cy += c[n] * gy[n]
-            cz += c[n] * gz[n]
-            cu += c[n] * gu[n]
-            cv += c[n] * gv[n]
+        for m in range(n, end):
+            a, b, c = inside[0, m], inside[1, m], inside[2, m]
+            x, y, z, u, v = gx[m - start], gy[m - start], gz[m - start], right[m - start], down[m - start]
+            ax += a * x
+            ay += a * y
+            az += a * z
+            au += a * u
+            av += a * v
+            bx += b * x
+            by += b * y
+            bz += b * z
+            bu += b * u
+            bv += b * v
+            cx += c * x
+            cy += c * y
+            cz += c * z
+            cu += c * u
+            cv += c * v
+        n = end
         i, j, k = corners[t, 0], corners[t, 1], corners[t, 2]
         ui, uj, uk = corners[t, 3], corners[t, 4], corners[t, 5]
         x0, x1, x2 = projected[i, 0], projected[j, 0], projected[k, 0]
@@ -126,57 +128,52 @@ def _corners_backward(
         dy = (x2 - x1) / area, (x0 - x2) / area, (x1 - x0) / area
         for corner, sums in ((i, (ax, ay, az, au, av)), (j, (bx, by, bz, bu, bv)), (k, (cx, cy, cz, cu, cv))):
             nx, ny, nz, nu, nv = sums
+            nu, nv = nu * width, -nv * height  # texels run down, v runs up
             # the gradients of the three weights, times this corner's weight
-            da = (
-                nx * normals[i, 0] + ny * normals[i, 1] + nz * normals[i, 2] + nu * uv[ui, 0] + nv * uv[ui, 1]
-            )
-            db = (
-                nx * normals[j, 0] + ny * normals[j, 1] + nz * normals[j, 2] + nu * uv[uj, 0] + nv * uv[uj, 1]
-            )
-            dc = (
-                nx * normals[k, 0] + ny * normals[k, 1] + nz * normals[k, 2] + nu * uv[uk, 0] + nv * uv[uk, 1]
-            )
+            da = nx * normals[i, 0] + ny * normals[i, 1] + nz * normals[i, 2]
+            db = nx * normals[j, 0] + ny * normals[j, 1] + nz * normals[j, 2]
+            dc = nx * normals[k, 0] + ny * normals[k, 1] + nz * normals[k, 2]
+            da += nu * uv[ui, 0] + nv * uv[ui, 1]
+            db += nu * uv[uj, 0] + nv * uv[uj, 1]
+            dc += nu * uv[uk, 0] + nv * uv[uk, 1]
             of_normals[corner, 0] += nx
             of_normals[corner, 1] += ny
             of_normals[corner, 2] += nz
             # When a corner moves, the weights change as if the pixels had moved the other way.
             of_projected[corner, 0] -= da * dx[0] + db * dx[1] + dc * dx[2]
             of_projected[corner, 1] -= da * dy[0] + db * dy[1] + dc * dy[2]
-        start = stop
 
 
 @loop
 def shade_backward(
-    order, visible, ends, total, projected, normals, lighting, values, of_image, of_projected, of_normals,
-    of_lighting, of_values, corners, uv, starts, size, clamp, wanted, bands,
+    order, visible, ends, total, inside, normals, lighting, values, projected, of_image, of_projected,
+    of_normals, of_lighting, of_values, corners, slots, clamp, bands, uv, wanted,
 ):  # fmt: skip
     """Add the gradients of one face to of_projected, of_normals, of_lighting and, if wanted, of_values.
 
-    The other arguments are those of `shade`.
+    projected (V,3), uv (T,2): as in `locate`; the other arguments are those of `shade`.
     """
-    kind = projected.dtype
+    kind = normals.dtype
     block, light, of_light = new_block(kind), light_of(lighting, bands), np.zeros((3, 9))
-    inside, normal, texel, where = block[0], block[1], block[2], block[7]
+    normal, texel, where = block[0], block[1], block[6]
     grad, of_inside = np.empty((3, BLOCK), kind), np.empty((5, BLOCK), kind)
     group = 0
-    for position in range(0, total[0], BLOCK):
-        pixels = order[position : min(position + BLOCK, total[0])]
-        count, first = len(pixels), group
-        group = gather(
-            group, position, pixels, visible, ends, size[0], projected, normals, corners, uv, block
-        )
-        look_up(count, starts, size[1], values, block)
+    for start in range(0, total[0], BLOCK):
+        stop, first = min(start + BLOCK, total[0]), group
+        count = stop - start
+        group = interpolate(group, start, stop, inside, visible, ends, normals, corners, block)
+        look_up(start, stop, inside, slots, values, block)
         colours(count, clamp, light, block)
         for d in range(3):
             for n in range(count):
-                grad[d, n] = of_image[d, pixels[n]]
+                grad[d, n] = of_image[d, order[start + n]]
         _colours_backward(count, light, block, grad, of_inside, of_light)
         if wanted:
             _texture_backward(count, where, texel, grad, of_values)
-        _normals_backward(count, normal, inside[5], of_inside)
+        _normals_backward(count, normal, of_inside)
         _corners_backward(
-            first, position, count, visible, ends, inside, of_inside, projected, normals, of_projected,
-            of_normals, corners, uv,
+            first, start, stop, visible, ends, inside, of_inside, projected, normals, of_projected,
+            of_normals, corners, uv, slots.shape,
         )  # fmt: skip
     for d in range(3):
         for k in range(9):
