@@ -31,23 +31,6 @@ def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int) -
     return torch.from_numpy(ids)
 
 
-# Edge functions are multiples of 2**-24 (snapped coordinates of 2**-12 multiplied): "positive" is "at least
-# that".
-_POSITIVE = 2.0**-24
-
-
-@loop
-def _crossing(edge, slope, least):  # type: ignore[no-untyped-def]
-    """How many columns on edge - columns * slope falls to `least`; infinite where columns do not matter.
-
-    Rounding the quotient of two such numbers is exact for coordinates within 8192 pixels: it cannot be closer
-    to a whole number, without being one, than 2**-38.
-    """
-    if slope != 0:
-        return (edge - least) / slope
-    return np.inf if edge >= least else -np.inf
-
-
 @loop
 def _draw(points, triangles, ids, nearest):  # type: ignore[no-untyped-def]
     """Draw one face: first the triangles that face the viewer, then the others where they may be seen.
@@ -72,6 +55,10 @@ def _draw(points, triangles, ids, nearest):  # type: ignore[no-untyped-def]
 
 
 _TILE = 8
+# Edge functions are multiples of 2**-24 (snapped coordinates of 2**-12 multiplied) below 2**29: their sums are
+# exact, and "positive" is "at least that".
+_POSITIVE = 2.0**-24
+_MARGIN = 1e-6
 
 
 @loop
@@ -130,28 +117,33 @@ def _draw_triangle(t, points, triangles, ids, nearest):  # type: ignore[no-untyp
     if not area > 0:
         return
     dxa, dya, dxb, dyb, dxc, dyc = cx - bx, cy - by, ax - cx, ay - cy, bx - ax, by - ay
+    # A centre on an edge is inside if that is a top or a left edge.
     least_a = 0.0 if dya < 0 or (dya == 0 and dxa > 0) else _POSITIVE
     least_b = 0.0 if dyb < 0 or (dyb == 0 and dxb > 0) else _POSITIVE
     least_c = 0.0 if dyc < 0 or (dyc == 0 and dxc > 0) else _POSITIVE
     za, zb, zc = points[a, 2], points[b, 2], points[c, 2]
-    # The columns of a row that are inside follow from where the edges cross it: to test each pixel of the
-    # bounding box costs more, most of all through branches that no processor foresees.
+    # Where the edges cross a row says which of its columns to look at: to test all of the bounding box costs
+    # more, most of all through branches that no processor foresees. That is rounded, so a hair more are looked
+    # at, and the edge functions decide.
+    slope_a, slope_b, slope_c = 1 / dya, 1 / dyb, 1 / dyc
+    x, y, columns = left + 0.5, top + 0.5, float(right - left)
+    row_a = dxa * (y - by) - dya * (x - bx)
+    row_b = dxb * (y - cy) - dyb * (x - cx)
+    row_c = dxc * (y - ay) - dyc * (x - ax)
     for row in range(top, bottom + 1):
-        y, x = row + 0.5, left + 0.5
-        qa = _crossing(dxa * (y - by) - dya * (x - bx), dya, least_a)
-        qb = _crossing(dxb * (y - cy) - dyb * (x - cx), dyb, least_b)
-        qc = _crossing(dxc * (y - ay) - dyc * (x - ax), dyc, least_c)
-        first, last = 0.0, float(right - left)
-        first = max(first, qa if dya < 0 else 0.0, qb if dyb < 0 else 0.0, qc if dyc < 0 else 0.0)
-        last = min(last, qa if dya >= 0 else last, qb if dyb >= 0 else last, qc if dyc >= 0 else last)
-        if not first <= last:
-            continue
-        for column in range(left + math.ceil(first), left + math.floor(last) + 1):
-            x = column + 0.5
-            ea = dxa * (y - by) - dya * (x - bx)
-            eb = dxb * (y - cy) - dyb * (x - cx)
-            ec = dxc * (y - ay) - dyc * (x - ax)
-            depth, before = np.float32((ea * za + eb * zb + ec * zc) / area), nearest[row, column]
-            if depth < before or (depth == before and t < ids[row, column]):
-                nearest[row, column] = depth
-                ids[row, column] = t
+        qa, qb, qc = row_a * slope_a, row_b * slope_b, row_c * slope_c
+        first = max(0.0, qa if dya < 0 else 0.0, qb if dyb < 0 else 0.0, qc if dyc < 0 else 0.0)
+        last = min(
+            columns, qa if dya > 0 else columns, qb if dyb > 0 else columns, qc if dyc > 0 else columns
+        )
+        if first <= last + _MARGIN:
+            start, stop = math.ceil(first - _MARGIN), math.floor(last + _MARGIN)
+            ea, eb, ec = row_a - dya * start, row_b - dyb * start, row_c - dyc * start
+            for column in range(left + start, left + stop + 1):
+                if ea >= least_a and eb >= least_b and ec >= least_c:
+                    depth, before = np.float32((ea * za + eb * zb + ec * zc) / area), nearest[row, column]
+                    if depth < before or (depth == before and t < ids[row, column]):
+                        nearest[row, column] = depth
+                        ids[row, column] = t
+                ea, eb, ec = ea - dya, eb - dyb, ec - dyc
+        row_a, row_b, row_c = row_a + dxa, row_b + dxb, row_c + dxc
