@@ -55,8 +55,8 @@ def _draw(points, triangles, ids, nearest):  # type: ignore[no-untyped-def]
 
 
 _TILE = 8
-# Edge functions are multiples of 2**-24 (snapped coordinates of 2**-12 multiplied) below 2**29: their sums are
-# exact, and "positive" is "at least that".
+# Edge functions are multiples of 2**-24 (snapped coordinates of 2**-12 multiplied) below 2**29: their sums
+# are exact, and "positive" is "at least that".
 _POSITIVE = 2.0**-24
 _MARGIN = 1e-6
 
@@ -133,15 +133,15 @@ def _draw_triangle(t, points, triangles, ids, nearest):  # type: ignore[no-untyp
     for row in range(top, bottom + 1):
         qa, qb, qc = row_a * slope_a, row_b * slope_b, row_c * slope_c
         first = max(0.0, qa if dya < 0 else 0.0, qb if dyb < 0 else 0.0, qc if dyc < 0 else 0.0)
-        last = min(
-            columns, qa if dya > 0 else columns, qb if dyb > 0 else columns, qc if dyc > 0 else columns
-        )
+        last = min(columns, qa if dya > 0 else columns, qb if dyb > 0 else columns)
+        last = min(last, qc if dyc > 0 else columns)
         if first <= last + _MARGIN:
             start, stop = math.ceil(first - _MARGIN), math.floor(last + _MARGIN)
             ea, eb, ec = row_a - dya * start, row_b - dyb * start, row_c - dyc * start
             for column in range(left + start, left + stop + 1):
                 if ea >= least_a and eb >= least_b and ec >= least_c:
-                    depth, before = np.float32((ea * za + eb * zb + ec * zc) / area), nearest[row, column]
+                    depth = np.float32((ea * za + eb * zb + ec * zc) / area)
+                    before = nearest[row, column]
                     if depth < before or (depth == before and t < ids[row, column]):
                         nearest[row, column] = depth
                         ids[row, column] = t

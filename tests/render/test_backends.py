@@ -33,7 +33,8 @@ def test_numba_does_not_run_on_another_device() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "facegpt.render.rasterize_pytorch3d", raising=False)
-    monkeypatch.setitem(sys.modules, "pytorch3d", None)
+    for name in {"pytorch3d", *(name for name in sys.modules if name.startswith("pytorch3d."))}:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="pytorch3d"):
         resolve("pytorch3d", CPU)
     assert "pytorch3d" not in available(CPU)
@@ -143,6 +144,46 @@ def assert_pytorch3d_sees_the_same(height: int, width: int) -> None:
     assert torch.equal(seen.barycentric, expected.barycentric)
     assert torch.equal(seen.depth, expected.depth)
     assert (seen.triangle[1] >= 0).any()
+
+
+def test_gradients_are_those_of_pytorch3d() -> None:
+    """Its own kernels' gradients of weights and depth, for triangles large enough not to be slivers."""
+    pytest.importorskip("pytorch3d", reason="the pytorch3d package is not installed")
+    from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
+    from pytorch3d.structures import Meshes
+
+    from facegpt.render.rasterize_pytorch3d import to_ndc
+
+    random = torch.Generator().manual_seed(0)
+    corners = 8 * torch.randn(2, 12, 3, 3, generator=random) + 10 * torch.rand(2, 12, 1, 3, generator=random)
+    start, triangles = corners.flatten(1, 2) + 6, torch.arange(36).reshape(12, 3)
+    of_weights, of_depth = (
+        torch.randn(2, 22, 22, 3, generator=random),
+        torch.randn(2, 22, 22, generator=random),
+    )
+    found = []
+    for backend in ("torch", "theirs"):
+        vertices = start.clone().requires_grad_()
+        if backend == "torch":
+            seen = rasterize(vertices, triangles, 22, 22, backend)
+            ids, weights, depth = seen.triangle, seen.barycentric, seen.depth
+        else:
+            meshes = Meshes(verts=to_ndc(vertices, 22, 22), faces=triangles[None].expand(2, -1, -1))
+            ids, depth, weights, _ = (
+                values.squeeze(3)
+                for values in rasterize_meshes(meshes, (22, 22), 0.0, 1, perspective_correct=False)
+            )
+            depth = depth + start[..., 2].amin() - 1
+        covered = (ids >= 0).float()
+        loss = (covered * (of_depth * depth + (of_weights * weights).sum(3))).sum()
+        found.append((covered, torch.autograd.grad(loss, vertices)[0]))
+    (covered, ours), (covered_too, theirs) = found
+    assert torch.equal(covered, covered_too)
+    # `to_ndc` takes the nearest vertex's z off every depth, so theirs holds minus their sum there.
+    nearest = start[..., 2] == start[..., 2].amin()
+    theirs[nearest] += torch.tensor([0.0, 0.0, 1.0]) * (covered * of_depth).sum()
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert ours.abs().max() > 1
 
 
 @pytest.mark.usefixtures("fake_pytorch3d")
