@@ -41,7 +41,7 @@ class Vertices(torch.autograd.Function):
         projected = torch.empty_like(vertices, memory_format=torch.contiguous_format)
         normals = torch.zeros_like(projected)
         lengths = vertices.new_empty(vertices.shape[:2])
-        _run(_vertices, [vertices, camera, projected, normals, lengths], [triangles, height, width])
+        _run(_vertices, [vertices, camera, projected, normals, lengths], [triangles.int(), height, width])
         ctx.save_for_backward(vertices, camera, triangles, normals, lengths)
         ctx.size = (height, width)
         ctx.set_materialize_grads(False)
@@ -58,7 +58,7 @@ class Vertices(torch.autograd.Function):
         of_normals = zero if of_normals is None else of_normals
         total, of_camera = torch.zeros_like(normals), torch.zeros_like(camera)
         tensors = [vertices, camera, normals, lengths, of_projected, of_normals, total, of_camera]
-        _run(_vertices_backward, tensors, [triangles, *ctx.size])
+        _run(_vertices_backward, tensors, [triangles.int(), *ctx.size])
         return total, of_camera, None, None, None
 
 

@@ -75,11 +75,11 @@ def _texture_backward(count, where, texel, grad, of_values):
         a, b, c, e = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
         p, q, r, s = where[0, n], where[1, n], where[2, n], where[3, n]
         for d in range(3):
-            g = grad[d, n]
-            of_values[p + d] += g * a
-            of_values[q + d] += g * b
-            of_values[r + d] += g * c
-            of_values[s + d] += g * e
+            g, shift = grad[d, n], np.uint32(d)
+            of_values[p + shift] += g * a
+            of_values[q + shift] += g * b
+            of_values[r + shift] += g * c
+            of_values[s + shift] += g * e
 
 
 # Sums in order: on vector registers the few pixels of a triangle would cost more.

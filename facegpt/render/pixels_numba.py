@@ -41,7 +41,7 @@ def new_block(kind):
         np.empty((4, BLOCK), kind),
         np.empty((12, BLOCK), kind),
     )
-    place, where = np.empty((2, BLOCK), np.int32), np.empty((4, BLOCK), np.int32)
+    place, where = np.empty((2, BLOCK), np.int32), np.empty((4, BLOCK), np.uint32)
     return normal, texel, texels, np.empty((3, BLOCK), kind), np.empty((3, BLOCK), kind), place, where
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facegpt.compiled import loop
+from facegpt.compiled import as_array, loop
 from facegpt.render.threads import for_each_face
 
 
@@ -20,8 +20,8 @@ def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int) -
 
     vertices (B,V,3) float64 on the CPU: snapped pixels and depth. triangles (F,3) int64.
     """
-    points = np.ascontiguousarray(vertices.numpy())
-    corners = np.ascontiguousarray(triangles.numpy())
+    points = as_array(vertices)
+    corners = as_array(triangles.int())
     ids = np.full((len(points), height, width), -1, dtype=np.int64)
 
     def draw(face: int) -> None:
