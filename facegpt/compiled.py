@@ -20,8 +20,8 @@ vector_loop = njit(
 def as_array(tensor: Tensor) -> np.ndarray:
     """A contiguous numpy view: numba would compile a loop again for every other memory layout.
 
-    int32, in which the loops keep indices, becomes unsigned: of a signed index they would ask each time whether
-    it counts from the end.
+    int32, in which the loops keep indices, becomes unsigned: of a signed index they would ask each time
+    whether it counts from the end.
     """
     array: np.ndarray = tensor.detach().contiguous().numpy()
     return array.view(np.uint32) if array.dtype == np.int32 else array

@@ -123,8 +123,8 @@ def _draw_triangle(t, points, triangles, ids, nearest):  # type: ignore[no-untyp
     least_c = 0.0 if dyc < 0 or (dyc == 0 and dxc > 0) else _POSITIVE
     za, zb, zc = points[a, 2], points[b, 2], points[c, 2]
     # Where the edges cross a row says which of its columns to look at: to test all of the bounding box costs
-    # more, most of all through branches that no processor foresees. That is rounded: a hair more are looked at,
-    # and the edge functions decide.
+    # more, most of all through branches that no processor foresees. That is rounded: a hair more are looked
+    # at, and the edge functions decide.
     slope_a, slope_b, slope_c = 1 / dya, 1 / dyb, 1 / dyc
     x, y, columns = left + 0.5, top + 0.5, float(right - left)
     row_a = dxa * (y - by) - dya * (x - bx)
