@@ -242,10 +242,14 @@ def test_both_windings_are_drawn_alike(backend: str) -> None:
     assert torch.equal(ids, triangle_ids(vertices, triangles.flip(1), 30, 30, backend))
 
 
-def test_nearest_wins_and_ties_go_to_the_lower_index(backend: str) -> None:
+@pytest.mark.parametrize("turned", [[], [1], [3], [0, 1, 2, 3]])
+def test_nearest_wins_and_ties_go_to_the_lower_index(turned: list[int], backend: str) -> None:
+    """Also when some of the triangles turn their backs: turned."""
     flat = torch.tensor([[-9.0, -9.0], [30.0, -9.0], [-9.0, 30.0]])
     layers = [torch.cat([flat, torch.full((3, 1), depth)], dim=1) for depth in (0.5, -0.2, 0.0, -0.2)]
-    ids = triangle_ids(torch.cat(layers)[None], torch.arange(12).reshape(4, 3), 4, 4, backend)
+    triangles = torch.arange(12).reshape(4, 3)
+    triangles[turned] = triangles[turned].flip(1)
+    ids = triangle_ids(torch.cat(layers)[None], triangles, 4, 4, backend)
     assert (ids == 1).all()
 
 
