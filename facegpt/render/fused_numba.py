@@ -2,9 +2,8 @@
 
 Same formulas as `camera`, `surface`, `interpolate` and `lighting`, which they are tested against. Nothing
 between vertices and image is stored but where pixels see their triangles; the backward pass computes the rest
-again.
-Faces are spread over plain threads, and each is summed by one of them: the result is the same to the last bit
-in every run and for every number of threads, forward and backward.
+again. Faces are spread over plain threads, and each is summed by one of them: the result is the same to the
+last bit in every run and for every number of threads, forward and backward.
 """
 
 from __future__ import annotations
@@ -106,10 +105,8 @@ class Pixels(torch.autograd.Function):
             rows, values = None, coefficients.reshape(batch, -1)
             slots = torch.arange(looked.numel(), dtype=torch.int32).view(size)
         else:
-            slots, texels = (
-                torch.empty(size, dtype=torch.int32),
-                torch.empty(looked.numel(), dtype=torch.int64),
-            )
+            slots = torch.empty(size, dtype=torch.int32)
+            texels = torch.empty(looked.numel(), dtype=torch.int64)
             texels = texels[: number_texels(*map(as_array, (looked, slots, texels)))]
             rows = basis.flatten(2).flatten(0, 1).index_select(0, texels).view(-1, basis.shape[3])
             values = blend_forward(coefficients, mean.flatten(0, 1).index_select(0, texels).view(-1), rows)

@@ -13,8 +13,8 @@ def sort_pixels(order, visible, ends, total, ids, mask, skin, skin_triangles):
 
     Fills order (P,) with pixels, visible (G,) with the triangles that are seen, and ends (G,): the pixels of
     the first stand before ends[0] in order, where those of the second begin; total (1,) is how many there
-    are. Sets mask and skin (P,) to 1 where a triangle, and one of skin, is seen.
-    Going down the image keeps what later loops read and write in the nearest caches.
+    are. Sets mask and skin (P,) to 1 where a triangle, and one of skin, is seen. Going down the image keeps
+    what later loops read and write in the nearest caches.
     """
     place = np.full(len(skin_triangles), -1, np.int32)
     count = 0
@@ -76,8 +76,8 @@ def locate(order, visible, ends, total, projected, inside, corners, uv, looked, 
             x = (a * ua + b * ub + c * uc) * kind(columns) - half
             y = (one - (a * va + b * vb + c * vc)) * kind(height) - half
             inside[0, n], inside[1, n], inside[2, n], inside[3, n], inside[4, n] = a, b, c, x, y
-            column, row = min(max(x, kind(0)), kind(columns - 1)), min(max(y, kind(0)), kind(height - 1))
-            looked[np.int32(row), np.int32(column)] = True
+            left, top = min(max(x, kind(0)), kind(columns - 1)), min(max(y, kind(0)), kind(height - 1))
+            looked[np.int32(top), np.int32(left)] = True
         start, group = stop, group + 1
 
 
