@@ -7,8 +7,9 @@ from torch import Tensor
 
 from facegpt.head.mesh import Mesh
 from facegpt.head.parameters import FaceParameters
-from facegpt.render import render, render_mesh
+from facegpt.render import render, render_mesh, renderer
 from facegpt.render.camera import project
+from facegpt.render.geometry import see
 from facegpt.render.lighting import ambient, directional
 
 
@@ -45,6 +46,19 @@ def test_a_quad_that_faces_the_camera_shows_its_texture(backend: str) -> None:
     assert (rendering.mask == 1).all()
     towards = torch.tensor([0.0, 0.0, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 16, 16)
     torch.testing.assert_close(rendering.normals, towards)
+
+
+def test_geometry_is_made_once_and_by_compiled_loops_only_when_asked_for(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(renderer, "see", lambda *given: calls.append("see") or see(*given))
+    rendering = render(small_head(), varied_parameters(dtype=torch.float32), 20, backend)
+    assert calls == ([] if backend == "numba" else ["see"])
+    assert rendering.normals is rendering.normals
+    assert rendering.depth is rendering.fragments.depth
+    assert torch.equal(rendering.fragments.triangle, rendering.triangle)
+    assert calls == ["see"]
 
 
 def test_an_oblong_image_shows_the_quad_in_its_middle(backend: str) -> None:
