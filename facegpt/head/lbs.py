@@ -84,13 +84,18 @@ _PARTS = 8
 _LONG = 4096
 
 
+def _in_parts(basis: Tensor) -> tuple[int, tuple[int, int]]:
+    """How many of the rows are taken in parts, and (parts, rows of each); 0 if the basis is taken whole."""
+    size = 0 if basis.is_cuda or len(basis) < _LONG else len(basis) // _PARTS
+    return size * _PARTS, (_PARTS, size)
+
+
 def blend_forward(coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
     """`blend` for functions that write their gradient out."""
-    size = len(basis) // _PARTS
-    if basis.is_cuda or size * _PARTS < _LONG:
+    end, shape = _in_parts(basis)
+    if end == 0:
         return torch.addmm(mean, coefficients, basis.t())
     blended = coefficients.new_empty(len(coefficients), len(basis))
-    end, shape = size * _PARTS, (_PARTS, size)
     parts = torch.bmm(coefficients.expand(_PARTS, -1, -1), basis[:end].unflatten(0, shape).mT)
     torch.add(parts.transpose(0, 1), mean[:end].view(shape), out=blended[:, :end].unflatten(1, shape))
     torch.addmm(mean[end:], coefficients, basis[end:].t(), out=blended[:, end:])
@@ -99,10 +104,9 @@ def blend_forward(coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
 
 def blend_backward(grad: Tensor, basis: Tensor) -> Tensor:
     """The gradient (B,K) of the coefficients from that of the blended (B,N)."""
-    size = len(basis) // _PARTS
-    if basis.is_cuda or size * _PARTS < _LONG:
+    end, shape = _in_parts(basis)
+    if end == 0:
         return grad @ basis
-    end, shape = size * _PARTS, (_PARTS, size)
     parts = grad[:, :end].unflatten(1, shape).transpose(0, 1)
     return torch.bmm(parts, basis[:end].unflatten(0, shape)).sum(dim=0) + grad[:, end:] @ basis[end:]
 

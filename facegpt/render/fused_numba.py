@@ -120,16 +120,16 @@ class Pixels(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_image: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        *given, corners, slots, uv, rows = ctx.saved_tensors
-        projected, lighting, values = given[-1], given[-3], given[-2]
+        *given, lighting, values, projected, corners, slots, uv, rows = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3]
         of_projected = torch.zeros_like(projected, memory_format=torch.contiguous_format)
         of_normals = torch.zeros_like(of_projected)
         of_lighting = torch.zeros(lighting.shape, dtype=torch.float64)  # thousands of pixels add up
         of_values = torch.zeros_like(values) if wanted else values
+        totals = (of_projected, of_normals, of_lighting, of_values)
         _run(
             shade_backward,
-            [*given, of_image.flatten(2), of_projected, of_normals, of_lighting, of_values],
+            [*given, lighting, values, projected, of_image.flatten(2), *totals],
             [corners, slots, rows is not None, _BANDS, uv, wanted],
         )
         of_coefficients = None

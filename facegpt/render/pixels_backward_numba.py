@@ -7,7 +7,7 @@ from numba import njit
 
 from facegpt.compiled import loop, vector_loop
 from facegpt.render.interpolate import SLIVER_AREA
-from facegpt.render.pixels_numba import BLOCK, colours, interpolate, light_of, look_up, new_block
+from facegpt.render.pixels_numba import BLOCK, colours, light_of, look_up, new_block, unit_normals
 
 
 @vector_loop
@@ -161,7 +161,7 @@ def shade_backward(
     for start in range(0, total[0], BLOCK):
         stop, first = min(start + BLOCK, total[0]), group
         count = stop - start
-        group = interpolate(group, start, stop, inside, visible, ends, normals, corners, block)
+        group = unit_normals(group, start, stop, inside, visible, ends, normals, corners, block)
         look_up(start, stop, inside, slots, values, block)
         colours(count, clamp, light, block)
         for d in range(3):

@@ -29,7 +29,7 @@ def light_of(lighting, bands):
 
 @loop
 def new_block(kind):
-    """Room for what is known of a block of N pixels, by `interpolate`, `look_up` and `colours`.
+    """Room for what is known of a block of N pixels, by `unit_normals`, `look_up` and `colours`.
 
     normal (4,N): unit normal and its inverse length before that. texel (4,N): share of the right and of the
     lower neighbour; 1 along an axis of the texture, 0 beyond the border. texels (12,N): 4 neighbours of 3
@@ -46,7 +46,7 @@ def new_block(kind):
 
 
 @vector_loop
-def interpolate(group, start, stop, inside, visible, ends, normals, corners, block):
+def unit_normals(group, start, stop, inside, visible, ends, normals, corners, block):
     """Unit normals of the pixels from start to stop in their order.
 
     inside: of `locate`. group: of the first pixel, or the one before. Returns that of the last one.
@@ -151,7 +151,7 @@ def shade(
     group = 0
     for start in range(0, total[0], BLOCK):
         stop = min(start + BLOCK, total[0])
-        group = interpolate(group, start, stop, inside, visible, ends, normals, corners, block)
+        group = unit_normals(group, start, stop, inside, visible, ends, normals, corners, block)
         look_up(start, stop, inside, slots, values, block)
         colours(stop - start, clamp, light, block)
         for d in range(3):
