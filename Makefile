@@ -49,7 +49,7 @@ demo: install  ## the main job end to end into outputs/demo (about 10 minutes; F
 	python eval/reconstruct.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/reconstruct.json training_data=$(DEMO)/data/train instruct=$(DEMO)/data/instruct_test.json $(RECONSTRUCT)
 	python eval/text_to_face.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/text_to_face.json $(MATCH)
 	python eval/report.py --run $(DEMO)/train --out $(DEMO)/report.html reconstruct=$(DEMO)/reconstruct.json text_to_face=$(DEMO)/text_to_face.json
-	python scripts/chat.py --checkpoint $(DEMO)/train --out $(DEMO)/chat --prompt "Show me the face of a person who looks like this. The mouth smiles strongly, the head is turned 20 degrees to the left."
+	python -m facegpt chat --checkpoint $(DEMO)/train --out $(DEMO)/chat --prompt "Show me the face of a person who looks like this. The mouth smiles strongly, the head is turned 20 degrees to the left."
 
 test: develop  ## the tests (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests

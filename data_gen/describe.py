@@ -23,14 +23,13 @@ from tqdm import tqdm
 
 from facegpt.config import parse_config
 from facegpt.data.collate import pixel_values
-from facegpt.data.conversation import IMAGE_TOKEN, encode_prompt
+from facegpt.data.conversation import encode_prompt
 from facegpt.data.records import ANNOTATIONS, read_annotations, read_records
-from facegpt.data.sample import FaceRecord, Message
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.errors import FaceGPTError
 from facegpt.files import append_jsonl
 from facegpt.model.backbone import image_features, load_backbone
-from facegpt.model.tokens import FACE_TOKEN
+from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, FaceRecord, Message
 
 
 @dataclass

@@ -29,12 +29,12 @@ from tqdm import tqdm
 
 from facegpt.config import parse_config
 from facegpt.data.records import FEATURES, METADATA, read_records
-from facegpt.data.synthetic import background, photograph, sample_parameters
-from facegpt.data.tiny_language import instructions
 from facegpt.errors import ConfigError, FaceGPTError
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.render.renderer import render
+from facegpt.standins.language import instructions
+from facegpt.standins.synthetic import background, photograph, sample_parameters
 from facegpt.visualize import contact_sheet, draw_landmarks, to_pil
 
 AT_ONCE = 25  # faces rendered together; part of what the seed means, as every batch draws from one generator
@@ -65,7 +65,7 @@ class SynthesisSettings:
 def main(argv: list[str]) -> None:
     settings = parse_config(SynthesisSettings, argv, __doc__)
     out = Path(settings.out)
-    head = HeadModel.builtin() if settings.head == "builtin" else HeadModel.load(settings.head)
+    head = HeadModel.open(settings.head)
     datasets.disable_progress_bars()
     for split, count in (("train", settings.train), ("test", settings.test)):
         if count:

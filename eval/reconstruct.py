@@ -15,31 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from evaluation import (
+from omegaconf import MISSING
+
+from facegpt.config import parse_config
+from facegpt.data.records import FaceRecords, read_records
+from facegpt.errors import FaceGPTError, SampleError
+from facegpt.evaluation.evaluated_model import (
     NO_FACE,
-    Subject,
+    EvaluatedModel,
     face_counts,
     first_faces,
     mean_and_error,
-    open_subject,
+    open_evaluated_model,
     provenance,
     replies_to,
     samples_path,
     true_parameters,
     write_rows,
 )
-from image_errors import MASK, ImageErrors, image_errors, yaw_groups
-from omegaconf import MISSING
-from prompts import described, face_requests, image_questions, instruct_questions
-
-from facegpt.config import parse_config
-from facegpt.data.records import FaceRecords, read_records
-from facegpt.data.sample import FaceRecord, Sample
-from facegpt.errors import FaceGPTError, SampleError
+from facegpt.evaluation.image_errors import MASK, ImageErrors, image_errors, yaw_groups
+from facegpt.evaluation.prompts import described, face_requests, image_questions, instruct_questions
 from facegpt.files import write_json
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.emission import emission
 from facegpt.model.generation import Reply
+from facegpt.sample import FaceRecord, Sample
 
 DEFINITIONS = {
     "landmark_error_px": "mean distance of the 68 projected landmarks, in pixels of a 224 crop",
@@ -107,34 +107,34 @@ def main(argv: list[str]) -> None:
         questions["question"] = instruct_questions(
             settings.instruct, settings.instruct_images, settings.questions, settings.seed
         )
-    subject = open_subject(settings.checkpoint, settings.head, settings.backbone, settings.device)
-    truth = true_parameters(records, data, subject.head)
+    evaluated = open_evaluated_model(settings.checkpoint, settings.head, settings.backbone, settings.device)
+    truth = true_parameters(records, data, evaluated.head)
 
-    answers = ask(subject, data, records, questions, settings)
-    baselines = {"mean_face": subject.head.mean_parameters()}
+    answers = ask(evaluated, data, records, questions, settings)
+    baselines = {"mean_face": evaluated.head.mean_parameters()}
     if settings.training_data:
-        baselines["mean_face_training"] = training_mean(settings.training_data, subject)
+        baselines["mean_face_training"] = training_mean(settings.training_data, evaluated)
     known, unknown = answers["image"], answers["image_held_out_wording"]
-    predicted = first_faces(known.replies, subject)
-    errors = image_errors(records, {"model": predicted, **baselines}, subject.head, truth, settings.size)
-    again = first_faces(unknown.replies, subject)
+    predicted = first_faces(known.replies, evaluated)
+    errors = image_errors(records, {"model": predicted, **baselines}, evaluated.head, truth, settings.size)
+    again = first_faces(unknown.replies, evaluated)
     held_out = image_errors(
-        records[: len(again)], {"model": again}, subject.head, _rows(truth, len(again)), settings.size
+        records[: len(again)], {"model": again}, evaluated.head, _rows(truth, len(again)), settings.size
     )
 
     everyone = torch.ones(len(records), dtype=torch.bool)
     result: dict[str, Any] = {
         "n": len(records),
-        **summarise(errors, everyone),
+        **summarize(errors, everyone),
         "emission": emission_rates(answers),
-        "held_out_wording": {"n": len(again), **summarise(held_out, everyone[: len(again)])},
+        "held_out_wording": {"n": len(again), **summarize(held_out, everyone[: len(again)])},
         "by_yaw_degrees": {
-            label: {"n": int(members.sum()), **summarise(errors, members)}
+            label: {"n": int(members.sum()), **summarize(errors, members)}
             for label, members in ({} if truth is None else yaw_groups(truth)).items()
         },
         "definitions": DEFINITIONS,
         "data": settings.data,
-        **provenance(subject, settings),
+        **provenance(evaluated, settings),
         "seconds": round(time.time() - start, 1),
     }
     out = Path(settings.out)
@@ -144,7 +144,7 @@ def main(argv: list[str]) -> None:
 
 
 def ask(
-    subject: Subject,
+    evaluated: EvaluatedModel,
     data: FaceRecords,
     records: Sequence[FaceRecord],
     questions: dict[str, list[Sample]],
@@ -162,7 +162,7 @@ def ask(
         prompts["text_held_out_wording"] = face_requests(texts, True, seed, text=True)
     found = {}
     for kind, samples in {**prompts, **questions}.items():
-        replies = replies_to(subject, samples, settings.batch, settings.max_new_tokens, kind)
+        replies = replies_to(evaluated, samples, settings.batch, settings.max_new_tokens, kind)
         found[kind] = Answers(samples, replies, kind in prompts)
     return found
 
@@ -182,19 +182,19 @@ def emission_rates(answers: dict[str, Answers]) -> dict[str, Any]:
     }
 
 
-def training_mean(path: str, subject: Subject, limit: int = 500) -> FaceParameters:
+def training_mean(path: str, evaluated: EvaluatedModel, limit: int = 500) -> FaceParameters:
     """The mean of the parameters of up to `limit` training faces, spread over all of them."""
     data = read_records(path)
     step = max(1, len(data) // limit)
-    truth = true_parameters([data[i] for i in range(0, len(data), step)], data, subject.head)
+    truth = true_parameters([data[i] for i in range(0, len(data), step)], data, evaluated.head)
     if truth is None:
         raise SampleError(
             f"{path} has faces without parameters, so they have no mean; leave training_data empty"
         )
-    return FaceParameters.from_vector(truth.to_vector().mean(0, keepdim=True), subject.head.layout)
+    return FaceParameters.from_vector(truth.to_vector().mean(0, keepdim=True), evaluated.head.layout)
 
 
-def summarise(errors: dict[str, ImageErrors], members: torch.Tensor) -> dict[str, Any]:
+def summarize(errors: dict[str, ImageErrors], members: torch.Tensor) -> dict[str, Any]:
     """Means over some faces for the model and every baseline, with standard errors."""
     table: dict[str, Any] = {"landmark_error_px": {}, "photometric_error": {}}
     for metric, values in (("landmark_error_px", "landmark"), ("photometric_error", "photometric")):

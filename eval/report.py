@@ -12,9 +12,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation import samples_path
-from report_page import Curve, chart, page
-from report_sections import (
+from facegpt.config import parse_config
+from facegpt.data.records import read_records
+from facegpt.errors import ConfigError, FaceGPTError, HeadMismatchError
+from facegpt.evaluation.evaluated_model import samples_path
+from facegpt.evaluation.report_page import Curve, chart, page
+from facegpt.evaluation.report_sections import (
     Painter,
     Result,
     closing,
@@ -24,10 +27,6 @@ from report_sections import (
     opening,
     reconstructions,
 )
-
-from facegpt.config import parse_config
-from facegpt.data.records import read_records
-from facegpt.errors import ConfigError, FaceGPTError, HeadMismatchError
 from facegpt.files import atomic_path, read_jsonl
 from facegpt.head.model import HeadModel
 
@@ -55,7 +54,7 @@ def main(argv: list[str]) -> None:
     if not results:
         raise ConfigError("there is nothing to report; give reconstruct or text_to_face a result file")
     curves = training_curves(Path(settings.run)) if settings.run else ""
-    head = HeadModel.builtin() if settings.head == "builtin" else HeadModel.load(settings.head)
+    head = HeadModel.open(settings.head)
     for result in results:
         if result.values["head_id"] != head.id:
             raise HeadMismatchError(

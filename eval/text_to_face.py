@@ -14,30 +14,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation import (
+from omegaconf import MISSING
+
+from facegpt.config import parse_config
+from facegpt.data.records import read_records
+from facegpt.errors import FaceGPTError, SampleError
+from facegpt.evaluation.evaluated_model import (
     NO_FACE,
-    Subject,
+    EvaluatedModel,
     face_counts,
     first_faces,
-    open_subject,
+    open_evaluated_model,
     provenance,
     replies_to,
     samples_path,
     true_parameters,
     write_rows,
 )
-from matching import ASPECTS, CANDIDATES, Matching, match
-from omegaconf import MISSING
-from prompts import described, face_requests, full_text
-
-from facegpt.config import parse_config
-from facegpt.data.records import read_records
-from facegpt.data.sample import FaceRecord, Sample
-from facegpt.errors import FaceGPTError, SampleError
+from facegpt.evaluation.matching import ASPECTS, CANDIDATES, Matching, match
+from facegpt.evaluation.prompts import described, face_requests, full_text
 from facegpt.files import write_json
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.emission import emission
 from facegpt.model.generation import Reply
+from facegpt.sample import FaceRecord, Sample
 
 DEFINITIONS = {
     "matching_16": (
@@ -88,17 +88,17 @@ def main(argv: list[str]) -> None:
             f"{settings.data} has {len(records)} described faces, matching among {CANDIDATES} needs as many; "
             "synthesize and describe more, or raise n"
         )
-    subject = open_subject(settings.checkpoint, settings.head, settings.backbone, settings.device)
-    truth = true_parameters(records, data, subject.head)
+    evaluated = open_evaluated_model(settings.checkpoint, settings.head, settings.backbone, settings.device)
+    truth = true_parameters(records, data, evaluated.head)
     if truth is None:
         raise SampleError(
             f"{settings.data} has faces without known parameters to match with; use synthetic faces"
         )
 
-    own = ask(subject, records, settings, held_out=False)
-    other = ask(subject, records, settings, held_out=True)
-    tables = match(subject.head, own.faces, truth, settings.seed)
-    other_tables = match(subject.head, other.faces, truth, settings.seed)
+    own = ask(evaluated, records, settings, held_out=False)
+    other = ask(evaluated, records, settings, held_out=True)
+    tables = match(evaluated.head, own.faces, truth, settings.seed)
+    other_tables = match(evaluated.head, other.faces, truth, settings.seed)
     result: dict[str, Any] = {
         "n": len(records),
         "matching_16": tables["both"].as_json(),
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
         "held_out_wording": {aspect: table.as_json() for aspect, table in other_tables.items()},
         "definitions": DEFINITIONS,
         "data": settings.data,
-        **provenance(subject, settings),
+        **provenance(evaluated, settings),
         "seconds": round(time.time() - start, 1),
     }
     out = Path(settings.out)
@@ -131,12 +131,12 @@ class Answers:
 
 
 def ask(
-    subject: Subject, records: Sequence[FaceRecord], settings: TextToFaceSettings, held_out: bool
+    evaluated: EvaluatedModel, records: Sequence[FaceRecord], settings: TextToFaceSettings, held_out: bool
 ) -> Answers:
     samples = face_requests(records, held_out, settings.seed, text=True)
     label = "text_held_out_wording" if held_out else "text"
-    replies = replies_to(subject, samples, settings.batch, settings.max_new_tokens, label)
-    return Answers(samples, replies, first_faces(replies, subject))
+    replies = replies_to(evaluated, samples, settings.batch, settings.max_new_tokens, label)
+    return Answers(samples, replies, first_faces(replies, evaluated))
 
 
 def sample_rows(

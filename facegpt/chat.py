@@ -10,15 +10,13 @@ import torch
 from PIL import Image
 
 from facegpt.data.collate import collate_prompts
-from facegpt.data.conversation import IMAGE_TOKEN
-from facegpt.data.sample import Message, Sample
 from facegpt.errors import CheckpointError, SampleError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.checkpoint import DESCRIPTION
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply
-from facegpt.model.tokens import FACE_TOKEN
-from facegpt.perception.landmark_files import read_image
+from facegpt.perception.images import read_image
+from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
 
 
 def question(text: str, image: Image.Image | None = None, name: str = "the question") -> Sample:

@@ -31,3 +31,7 @@ class ImageError(SampleError):
 
 class LandmarkError(SampleError):
     """Landmarks are missing, of another length or not finite."""
+
+
+class TrainingError(FaceGPTError):
+    """Training cannot go on."""

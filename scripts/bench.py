@@ -1,8 +1,7 @@
-"""Measure how fast the head model, the renderer and a training step are on this machine.
+"""Measure how fast the head model and the renderer are on this machine.
 
   python scripts/bench.py head                          the head beside the usual implementation
   python scripts/bench.py render --size 224 --batch 1 8 32 --backends all --json render.json
-  python scripts/bench.py step                          where the time of a tiny training step goes
 
 Times are medians of warm repetitions in milliseconds. What is compared is measured in turns within one run,
 so that a busy machine slows all of it alike; OMP_NUM_THREADS sets the threads.
@@ -26,23 +25,17 @@ from torch import Tensor
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.head.reference import ReferenceHead
 from facegpt.render.backends import BACKENDS, resolve
 from facegpt.render.renderer import render
 
-ROOT = Path(__file__).resolve().parents[1]
 Task = Callable[[], Callable[[], object]]  # runs the forward pass, returns the backward pass
 
 
 def main() -> int:
     arguments = _arguments()
     print(_machine())
-    if arguments.command == "step":
-        sys.path[:0] = [str(ROOT / "train")]
-        from bench_step import bench_step
-
-        rows = bench_step(arguments)
-    else:
-        rows = {"head": bench_head, "render": bench_render}[arguments.command](arguments)
+    rows = {"head": bench_head, "render": bench_render}[arguments.command](arguments)
     if arguments.json:
         with atomic_path(arguments.json) as path:
             path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -51,10 +44,7 @@ def main() -> int:
 
 def bench_head(arguments: argparse.Namespace) -> list[dict[str, object]]:
     """Vertices of random faces, and the gradient of all their parameters, beside the usual implementation."""
-    sys.path[:0] = [str(ROOT / "tests" / "head")]
-    from reference_flame import ReferenceHead
-
-    head = _head(arguments.head)
+    head = HeadModel.open(arguments.head)
     usual = ReferenceHead(head.data)
 
     def ours(parameters: FaceParameters) -> Tensor:
@@ -81,7 +71,7 @@ def bench_head(arguments: argparse.Namespace) -> list[dict[str, object]]:
 
 def bench_render(arguments: argparse.Namespace) -> list[dict[str, object]]:
     """Face parameters -> shaded image -> gradients of all parameters."""
-    head = _head(arguments.head)
+    head = HeadModel.open(arguments.head)
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     if arguments.triangles and abs(arguments.triangles - len(head.triangles)) > 0.1 * len(head.triangles):
         print(
@@ -210,10 +200,6 @@ def _usable(backend: str, device: torch.device) -> bool:
     return not reason
 
 
-def _head(path: str) -> HeadModel:
-    return HeadModel.builtin() if path == "builtin" else HeadModel.load(path)
-
-
 def _machine() -> str:
     model = "unknown processor"
     try:
@@ -249,19 +235,16 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    head, picture, step = (commands.add_parser(name) for name in ("head", "render", "step"))
+    head, picture = (commands.add_parser(name) for name in ("head", "render"))
     head.add_argument("--batch", type=int, nargs="+", default=[1, 32, 256])
     picture.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
     picture.add_argument("--size", type=int, default=224)
     picture.add_argument("--triangles", type=int, default=0, help="say if the head has not about so many")
     picture.add_argument("--backends", nargs="+", default=["all"], choices=["all", *BACKENDS[1:]])
-    step.add_argument("--config", default="configs/tiny/train.yaml")
-    step.add_argument("--steps", type=int, default=10)
-    step.add_argument("settings", nargs="*", help="key=value, as of train/train.py")
     for command in (head, picture):
         command.add_argument("--head", default="builtin", help="a head file, or builtin")
         command.add_argument("--repeats", type=int, default=20)
-    for command in (head, picture, step):
+    for command in (head, picture):
         command.add_argument("--json", help="file for the rows")
     return parser.parse_args()
 

@@ -1,8 +1,14 @@
-"""`bench.py step`: where the time of a training step goes, on the real recipe's parts."""
+"""Where the time of a training step goes, on the parts of the real recipe.
+
+    python scripts/bench_step.py [--steps 10] [--config configs/tiny/train.yaml] [--json FILE] [key=value ...]
+
+Trains a few steps with a watch on every part; nothing is saved. OMP_NUM_THREADS sets the threads.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -13,19 +19,25 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from engine import Ranks, build_engine, start_ranks  # of train/, which `bench.py` put on the path
-from ledger import Clock, Ledger
-from settings import TrainSettings
 from torch import Tensor, nn
 
 from facegpt.config import parse_config
-from facegpt.data.sample import FaceTargets
 from facegpt.errors import FaceGPTError
+from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective
 from facegpt.render.renderer import render
-from train import Parts, optimize, prepare, quiet_libraries
+from facegpt.sample import FaceTargets
+from facegpt.training.engine import (
+    Ranks,
+    build_engine,
+    start_ranks,
+)
+from facegpt.training.meter import Clock, MetricMeter
+from facegpt.training.prepare import Parts, prepare, quiet_libraries
+from facegpt.training.settings import TrainSettings
+from facegpt.training.step import optimize
 
 SECTIONS = ("data", "vision", "language model", "head", "render", "losses", "optimizer", "communication")
 COLLECTIVES = (
@@ -55,8 +67,8 @@ class Sections:
         self.inner[-1] += spent
 
 
-def bench_step(arguments: argparse.Namespace) -> list[dict[str, object]]:
-    """Train a few steps as `train/train.py` does, with a watch on every part; nothing is saved."""
+def main() -> int:
+    arguments = _arguments()
     try:
         # (nothing is written to the run's directory)
         quiet = ["run=outputs/bench_step", "overwrite=true", "data.check=0", "data.check_files=false"]
@@ -76,24 +88,27 @@ def bench_step(arguments: argparse.Namespace) -> list[dict[str, object]]:
         mean = statistics.mean(step[name] for step in steps)
         rows.append({"section": name, "ms": round(1e3 * mean, 1), "share": round(mean / total, 3)})
         print(f"{name:>16} {1e3 * mean:9.1f} ms {mean / total:7.1%}")
-    graphics = sum(float(str(row["share"])) for row in rows if row["section"] in ("head", "render", "losses"))
+    share = sum(float(str(row["share"])) for row in rows if row["section"] in ("head", "render", "losses"))
     faces = statistics.mean(step["faces"] for step in steps)
-    print(f"{'sum':>16} {1e3 * total:9.1f} ms; rendering and losses {graphics:.1%}, {faces:.1f} faces a step")
+    print(f"{'sum':>16} {1e3 * total:9.1f} ms; rendering and losses {share:.1%}, {faces:.1f} faces a step")
     torch.distributed.destroy_process_group()
-    return rows
+    if arguments.json:
+        with atomic_path(arguments.json) as path:
+            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def _train(
     settings: TrainSettings, parts: Parts, ranks: Ranks, sections: Sections, count: int
 ) -> list[dict[str, float]]:
-    objective, size = parts.graphics.objective, settings.data.render_size
-    parts.graphics = TimedGraphics(parts.head, objective, size, sections)  # type: ignore[assignment]
+    objective, size = parts.face_loss.objective, settings.data.render_size
+    parts.face_loss = TimedFaceLoss(parts.head, objective, size, sections)  # type: ignore[assignment]
     tower = parts.model.vlm.get_submodule(_vision_tower(parts.model.vlm))
     tower.forward = _timed(tower.forward, sections, "vision")  # type: ignore[method-assign]
     for name in COLLECTIVES:
         setattr(torch.distributed, name, _timed(getattr(torch.distributed, name), sections, "communication"))
     engine = build_engine(parts.model, settings.optimization, ranks)
-    ledger = Ledger(parts.stream.names, settings.objective, ranks)
+    meter = MetricMeter(parts.stream.names, settings.objective, ranks)
     clock = StepClock(ranks.device, sections)
     engine.train()
     batches = parts.stream.steps(1)
@@ -102,7 +117,7 @@ def _train(
         sections.seconds.clear()
         with sections("data"):
             micro_batches = [batch.to(ranks.device) for batch in next(batches)]
-        optimize(engine, parts.graphics, micro_batches, settings, ranks, ledger, clock, step)
+        optimize(engine, parts.face_loss, micro_batches, settings, ranks, meter, clock, step)
         if step > 3:  # the first compile and warm up
             faces = sum(len(batch.faces) for batch in micro_batches if batch.faces is not None)
             found.append(defaultdict(float, sections.seconds) | {"faces": float(faces)})
@@ -122,8 +137,8 @@ class StepClock(Clock):
         return self.sections(self.NAMES[section])
 
 
-class TimedGraphics:
-    """The recipe's `Graphics` in two pieces: losses on detached images, then the renderer's backward pass.
+class TimedFaceLoss:
+    """The recipe's `FaceLoss` in two pieces: losses on detached images, then the renderer's backward pass.
 
     The head alone is timed by a second forward and backward pass of it, and taken off the renderer's time.
     """
@@ -174,3 +189,18 @@ def _timed(function: Callable[..., Any], sections: Sections, name: str) -> Calla
 
 def _vision_tower(vlm: nn.Module) -> str:
     return next(name for name, _ in vlm.named_modules() if name.endswith("vision_tower"))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default="configs/tiny/train.yaml")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--json", help="file for the rows")
+    parser.add_argument("settings", nargs="*", help="key=value, as of train/train.py")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

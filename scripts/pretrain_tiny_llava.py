@@ -23,8 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny_llava_facts import LARGEST_MOVE, fact_vector, mirror, move_facts, move_images
-from tiny_llava_measure import language_states, measure
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -32,8 +30,13 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from facegpt.config import parse_config
 from facegpt.data.conversation import Encoded, encode_conversation
-from facegpt.data.synthetic import background, photograph, sample_parameters
-from facegpt.data.tiny_language import (
+from facegpt.files import atomic_path, write_json
+from facegpt.head.model import HeadModel
+from facegpt.head.parameters import FaceParameters
+from facegpt.model.backbone import resolve_dtype
+from facegpt.render.renderer import render
+from facegpt.standins.facts import LARGEST_MOVE, fact_vector, mirror, move_facts, move_images
+from facegpt.standins.language import (
     POINTS,
     Facts,
     plain_conversation,
@@ -42,12 +45,9 @@ from facegpt.data.tiny_language import (
     retold_conversation,
     to_messages,
 )
-from facegpt.files import atomic_path, write_json
-from facegpt.head.model import HeadModel
-from facegpt.head.parameters import FaceParameters
-from facegpt.model.backbone import resolve_dtype
-from facegpt.model.tiny import TinySize, build_tiny_llava, save_tiny_llava
-from facegpt.render.renderer import render
+from facegpt.standins.measure import language_states, measure
+from facegpt.standins.synthetic import background, photograph, sample_parameters
+from facegpt.standins.tiny_llava import TinySize, build_tiny_llava, save_tiny_llava
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 
@@ -129,7 +129,7 @@ def make_model(
     return build_tiny_llava(texts, size, settings.seed)
 
 
-def normalise(images: np.ndarray) -> Tensor:
+def normalize(images: np.ndarray) -> Tensor:
     """uint8 (n,3,h,w) -> CLIP's pixel values."""
     pixels = torch.from_numpy(images).float().div_(255)
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -194,7 +194,7 @@ def pretrain_vision(
         for step in bar:
             rows = torch.randint(train, (settings.vision_batch,), generator=generator)
             flipped = torch.rand(len(rows), generator=generator) < 0.5
-            pixels = normalise(images[rows.numpy()])
+            pixels = normalize(images[rows.numpy()])
             pixels = torch.where(flipped[:, None, None, None], pixels.flip(-1), pixels)
             moves = torch.randint(-LARGEST_MOVE, LARGEST_MOVE + 1, (len(rows), 2), generator=generator)
             with autocast():
@@ -204,7 +204,7 @@ def pretrain_vision(
             update(optimizer, loss, parameters, settings.vision_lr, step, settings.vision_steps)
             if step % 100 == 0 or step == settings.vision_steps - 1:
                 with torch.no_grad():
-                    held = probe(patch_features(model, normalise(images[train : train + 256]))).float()
+                    held = probe(patch_features(model, normalize(images[train : train + 256]))).float()
                 truth = targets[train : train + 256, 0]
                 missed = (held - truth).square().mean(0) / targets[:, 0].var(0).clamp_min(1e-6)
                 groups = {"points": missed[: 2 * len(POINTS)], "angles": missed[2 * len(POINTS) :][:4],
@@ -217,7 +217,7 @@ def pretrain_vision(
     features = []
     with torch.no_grad(), autocast():
         for start in tqdm(range(0, len(images), 128), desc="features", mininterval=5):
-            features.append(patch_features(model, normalise(images[start : start + 128])).half())
+            features.append(patch_features(model, normalize(images[start : start + 128])).half())
     return torch.cat(features)
 
 

@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from facegpt.config import parse_config
-from facegpt.data.synthetic import background, photograph, sample_parameters
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.perception.align import align_face
 from facegpt.perception.tiny_network import FEATURES, TinyNetwork
 from facegpt.render.renderer import render
+from facegpt.standins.synthetic import background, photograph, sample_parameters
 
 GROUP = 16  # training identities that share an albedo
 
@@ -173,8 +173,8 @@ def render_faces(head: HeadModel, shape: Tensor, albedo: Tensor, seed: int, sett
 def train(faces: Faces, settings: Settings) -> TinyNetwork:
     """ArcFace: cosines to a centre per identity, the true one's angle made harder by the margin."""
     network = TinyNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    centres = nn.Sequential(nn.Linear(faces.coefficients.shape[1], 256), nn.GELU(), nn.Linear(256, FEATURES))
-    parameters = [*network.parameters(), *centres.parameters()]
+    centers = nn.Sequential(nn.Linear(faces.coefficients.shape[1], 256), nn.GELU(), nn.Linear(256, FEATURES))
+    parameters = [*network.parameters(), *centers.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, settings.steps, pct_start=0.15)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -185,7 +185,7 @@ def train(faces: Faces, settings: Settings) -> TinyNetwork:
             order = torch.cat([order, torch.randperm(len(faces.images), generator=generator)])
         rows, order = order[: settings.batch], order[settings.batch :]
         features = F.normalize(network.embed(augment(faces.floats(rows), generator)), dim=1)
-        cosines = features @ F.normalize(centres(faces.coefficients), dim=1).T
+        cosines = features @ F.normalize(centers(faces.coefficients), dim=1).T
         margin = settings.margin * min(1.0, 2 * step / settings.steps)
         loss = arcface_loss(cosines, faces.identity[rows], settings.scale, margin)
         optimizer.zero_grad(set_to_none=True)

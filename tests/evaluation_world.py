@@ -12,13 +12,13 @@ from PIL import Image
 from small_head import small_head_data
 from talking_model import talking_model
 
-from facegpt.data.synthetic import sample_parameters
 from facegpt.files import write_json
-from facegpt.head.format import save_head
+from facegpt.head.files.format import save_head
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.checkpoint import save_checkpoint
 from facegpt.render.renderer import render
+from facegpt.standins.synthetic import sample_parameters
 
 SIZE, COUNT = 48, 20
 

@@ -111,19 +111,19 @@ def _shapes(neutral: np.ndarray, parts: dict[str, np.ndarray]) -> dict[str, np.n
     return {name: np.round(vertices, 5) for name, vertices in shapes.items()}
 
 
-def _box(centre: object, half: object) -> tuple[np.ndarray, list[list[int]]]:
+def _box(center: object, half: object) -> tuple[np.ndarray, list[list[int]]]:
     """Eight vertices, six quads seen counter-clockwise from outside."""
     signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
     quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
-    return np.asarray(centre) + signs * np.asarray(half), quads
+    return np.asarray(center) + signs * np.asarray(half), quads
 
 
-def _sphere(centre: np.ndarray, rings: int = 9, columns: int = 12) -> tuple[np.ndarray, list[list[int]]]:
+def _sphere(center: np.ndarray, rings: int = 9, columns: int = 12) -> tuple[np.ndarray, list[list[int]]]:
     """Quads around the z axis, triangles at its poles; the front pole is the last vertex."""
     polar = np.linspace(np.pi, 0, rings + 2)[1:-1]
     around = np.arange(columns) * 2 * np.pi / columns
     grid = [(np.sin(p) * np.cos(a), np.sin(p) * np.sin(a), np.cos(p)) for p in polar for a in around]
-    points = np.array([*grid, (0, 0, -1), (0, 0, 1)]) * EYE_RADIUS + centre
+    points = np.array([*grid, (0, 0, -1), (0, 0, 1)]) * EYE_RADIUS + center
     faces = []
     for k in range(columns):
         after = (k + 1) % columns

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedModel, ProcessorMixin
 
-from facegpt.data.sample import Batch, FaceTargets
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
-from facegpt.model.tiny import TINY_RANDOM, build_tiny_llava
+from facegpt.sample import Batch, FaceTargets
+from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava
 
 TEXTS = [
     "A woman with a round jaw line and high cheek bones smiles warmly at the camera.",

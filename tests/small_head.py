@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from facegpt.head.format import CONTOUR_ROWS, HeadData
+from facegpt.head.files.format import CONTOUR_ROWS, HeadData
 from facegpt.head.model import HeadModel
 
 AXES = np.array([0.075, 0.115, 0.095])  # half widths in metres

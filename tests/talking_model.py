@@ -11,7 +11,7 @@ from facegpt.chat import answer, question
 from facegpt.head.model import HeadModel
 from facegpt.model.backbone import load_backbone
 from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
-from facegpt.model.tiny import TINY_RANDOM, build_tiny_llava, save_tiny_llava
+from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava, save_tiny_llava
 
 TEXTS = [
     "USER: Show me the 3D face of this person. ASSISTANT: Here is the face: it smiles, the jaw is open."
@@ -30,7 +30,7 @@ def talking_model(head: HeadModel, folder: Path, speaks: bool = True) -> FaceGPT
     return model if not speaks else _speak(model)
 
 
-def grey_image(size: int = 48) -> Image.Image:
+def gray_image(size: int = 48) -> Image.Image:
     return Image.linear_gradient("L").resize((size, size)).convert("RGB")
 
 
@@ -39,7 +39,7 @@ def _speak(model: FaceGPT) -> FaceGPT:
     states: list[torch.Tensor] = []
     output = model.vlm.get_output_embeddings()
     handle = output.register_forward_hook(lambda module, inputs, result: states.append(inputs[0]))
-    answer(model, [question("Show me the face.", grey_image()), question("What does it look like?")], 1)
+    answer(model, [question("Show me the face.", gray_image()), question("What does it look like?")], 1)
     handle.remove()
     row = next(p for name, p in model.named_parameters() if "lm_head" in name and "trainable_tokens" in name)
     with torch.no_grad():

@@ -80,7 +80,7 @@ def test_overlay_mixes_inside_the_mask_only() -> None:
     assert array(overlay(photo, rendering, mask, 0.4))[..., 1].tolist() == [[102, 0], [51, 102]]
 
 
-def test_landmarks_are_dots_centred_on_their_pixels() -> None:
+def test_landmarks_are_dots_centered_on_their_pixels() -> None:
     picture = Image.new("RGB", (40, 30))
     drawn = array(draw_landmarks(picture, torch.tensor([[10.5, 20.5], [31.0, 6.0]]), (200, 100, 50)))
     assert drawn[20, 10].tolist() == [200, 100, 50]

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import ProcessorMixin
 
 from facegpt.data.conversation import VICUNA, ChatFormat, encode_conversation, encode_prompt
-from facegpt.data.sample import Batch, FaceTarget, FaceTargets, Sample
 from facegpt.data.validate import validate_sample
 from facegpt.model.backbone import image_token_count
+from facegpt.sample import Batch, FaceTarget, FaceTargets, Sample
 
 
 def collate(

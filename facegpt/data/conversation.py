@@ -13,11 +13,8 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from facegpt.data.sample import Message
 from facegpt.errors import SampleError
-from facegpt.model.tokens import FACE_TOKEN
-
-IMAGE_TOKEN = "<image>"
+from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message
 
 
 @dataclass(frozen=True)

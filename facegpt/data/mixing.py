@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 from torch.utils.data import Dataset
 
-from facegpt.data.sample import Sample
 from facegpt.data.sources import Source
 from facegpt.errors import ConfigError
+from facegpt.sample import Sample
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facegpt.data.sample import FaceRecord
 from facegpt.data.targets import check_landmarks, check_record
 from facegpt.errors import ImageError, LandmarkError, SampleError
 from facegpt.files import read_jsonl
 from facegpt.perception.align import crop_face
-from facegpt.perception.landmark_files import read_image, read_landmarks
+from facegpt.perception.images import read_image
+from facegpt.perception.landmark_files import read_landmarks
+from facegpt.sample import FaceRecord
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LANDMARK_SUFFIXES = (".npy", ".pts")

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from facegpt.data.conversation import IMAGE_TOKEN
 from facegpt.data.records import Annotation, FaceRecords
-from facegpt.data.sample import Message, Sample
 from facegpt.data.targets import face_target
 from facegpt.data.templates import combined_request, face_request
 from facegpt.errors import SampleError
-from facegpt.model.tokens import FACE_TOKEN
-from facegpt.perception.landmark_files import read_image
+from facegpt.perception.images import read_image
+from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
 
 Turn = tuple[str, str]
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from facegpt.data.sample import FaceRecord, FaceTarget
 from facegpt.errors import LandmarkError, SampleError
-from facegpt.losses.skin import skin_probability
+from facegpt.perception.skin import skin_probability
+from facegpt.sample import FaceRecord, FaceTarget
 
 
 def face_target(record: FaceRecord, size: int) -> FaceTarget:

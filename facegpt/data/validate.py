@@ -8,12 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from facegpt.data.conversation import IMAGE_TOKEN, check_messages
+from facegpt.data.conversation import check_messages
 from facegpt.data.records import FaceRecords, read_records
-from facegpt.data.sample import Sample
 from facegpt.data.sources import image_files, instruction_messages, read_instructions, row_name
 from facegpt.errors import ImageError, SampleError
-from facegpt.model.tokens import FACE_TOKEN
+from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Sample
 
 
 def validate_sample(sample: Sample, prompt: bool = False) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facegpt.head.format import CONTOUR, CONTOUR_ROWS
+from facegpt.head.files.format import CONTOUR, CONTOUR_ROWS
 
 YAWS = [*range(40), *range(-1, -40, -1)]  # of the tables' rows, in degrees
 STEPS = 41  # places on each path
@@ -19,7 +19,7 @@ _CHUNK = 1 << 20  # ray-triangle pairs at a time, to bound the memory
 
 
 def contour_tables(
-    vertices: np.ndarray, triangles: np.ndarray, contour: np.ndarray, centre: np.ndarray
+    vertices: np.ndarray, triangles: np.ndarray, contour: np.ndarray, center: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tables of a head file: triangles (79,17) int64, barycentric coordinates (79,17,3).
 
@@ -28,7 +28,7 @@ def contour_tables(
     from the subject's right ear over the chin to the left. centre (3,): a point inside the head from which
     the face's skin can be seen; paths run around it.
     """
-    direction = vertices[contour] - centre
+    direction = vertices[contour] - center
     length = np.linalg.norm(direction, axis=1)
     azimuth = np.arctan2(direction[:, 0], direction[:, 2])
     elevation = np.arcsin(direction[:, 1] / length)
@@ -38,7 +38,7 @@ def contour_tables(
     up = np.broadcast_to(elevation[:, None], around.shape)
     flat = np.cos(up)
     rays = np.stack([flat * np.sin(around), np.sin(up), flat * np.cos(around)], 2)
-    index, barycentric = cast_rays(vertices[triangles], centre, rays.reshape(-1, 3))
+    index, barycentric = cast_rays(vertices[triangles], center, rays.reshape(-1, 3))
     index, barycentric = index.reshape(CONTOUR, STEPS), barycentric.reshape(CONTOUR, STEPS, 3)
     index[:, 0], barycentric[:, 0] = vertex_points(triangles, contour)
     for step in range(1, STEPS):  # where a ray left through a hole, the point stays

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facegpt.compiled import as_array, loop, vector_loop
+from facegpt.head.compiled import as_array, loop, vector_loop
 
 
 class Skin(torch.autograd.Function):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from facegpt.data.sample import FaceTargets
 from facegpt.errors import SampleError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.losses.landmark import landmark_loss
@@ -16,6 +15,7 @@ from facegpt.losses.pixel import pixel_loss
 from facegpt.losses.regularization import regularization
 from facegpt.perception.recognizer import Recognizer
 from facegpt.render.renderer import Rendering
+from facegpt.sample import FaceTargets
 
 
 @dataclass

@@ -56,8 +56,8 @@ def icp(
         steps += 1
         moved = factor * source @ rotation.T + translation
         index = tree.query(moved)[1]
-        normals, centre = target_normals[index], moved.mean(axis=0)
-        arms = moved - centre  # rotate about the centroid: better conditioned than about the origin
+        normals, center = target_normals[index], moved.mean(axis=0)
+        arms = moved - center  # rotate about the centroid: better conditioned than about the origin
         rows = [np.cross(arms, normals), normals]
         if scale:
             rows.append(np.sum(arms * normals, axis=1, keepdims=True))
@@ -65,7 +65,7 @@ def icp(
         update = np.linalg.lstsq(np.concatenate(rows, axis=1), distances, rcond=None)[0]
         turn, growth = Rotation.from_rotvec(update[:3]).as_matrix(), 1 + (update[6] if scale else 0.0)
         factor, rotation = growth * factor, turn @ rotation
-        translation = growth * turn @ (translation - centre) + centre + update[3:6]
+        translation = growth * turn @ (translation - center) + center + update[3:6]
         shift = np.abs(factor * source @ rotation.T + translation - moved).max()
         if shift < tolerance:
             break

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-MILLIMETRES = 1000.0
+MILLIMETERS = 1000.0
 
 
 def chamfer(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -19,7 +19,7 @@ def chamfer(prediction: np.ndarray, truth: np.ndarray) -> float:
     without a unit; its figures can only be means, so this is the sum of the two directional means.
     Raises ValueError for an empty or non-finite point set.
     """
-    return MILLIMETRES * float(np.mean(_nearest(prediction, truth)) + np.mean(_nearest(truth, prediction)))
+    return MILLIMETERS * float(np.mean(_nearest(prediction, truth)) + np.mean(_nearest(truth, prediction)))
 
 
 def complete_rate(prediction: np.ndarray, truth: np.ndarray, threshold: float = 10.0) -> float:
@@ -28,7 +28,7 @@ def complete_rate(prediction: np.ndarray, truth: np.ndarray, threshold: float = 
     prediction (N,3), truth (M,3): metres. From truth to prediction, so that a prediction that covers only a
     part of the face cannot be complete. Raises ValueError for an empty or non-finite point set.
     """
-    return 100 * float(np.mean(MILLIMETRES * _nearest(truth, prediction) < threshold))
+    return 100 * float(np.mean(MILLIMETERS * _nearest(truth, prediction) < threshold))
 
 
 def _nearest(source: np.ndarray, target: np.ndarray) -> np.ndarray:

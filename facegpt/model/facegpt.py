@@ -12,13 +12,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel, ProcessorMixin
 
-from facegpt.data.sample import Batch
 from facegpt.errors import SampleError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
 from facegpt.model.generation import Reply, generate
-from facegpt.model.tokens import FACE_TOKEN, add_face_token, face_positions
+from facegpt.model.tokens import add_face_token, face_positions
+from facegpt.sample import FACE_TOKEN, Batch
 
 LLAMA_LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -196,7 +196,7 @@ class FaceGPT(nn.Module):
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
-        synchronised: bool = False,
+        synced_gpus: bool = False,
     ) -> list[Reply]:
         """Answers to N left-padded prompts; see `facegpt.model.generation.generate`."""
         return generate(
@@ -207,7 +207,7 @@ class FaceGPT(nn.Module):
             max_new_tokens,
             temperature,
             generator,
-            synchronised,
+            synced_gpus,
         )
 
 

@@ -40,7 +40,7 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
-    synchronised: bool = False,
+    synced_gpus: bool = False,
 ) -> list[Reply]:
     """Answer N prompts.
 
@@ -61,7 +61,7 @@ def generate(
     model.eval()
     try:
         prompts = (input_ids, attention_mask, pixel_values)
-        tokens, spoken = _decode(model, *prompts, max_new_tokens, temperature, generator, synchronised)
+        tokens, spoken = _decode(model, *prompts, max_new_tokens, temperature, generator, synced_gpus)
         states = spoken.states
         if not len(states):  # under ZeRO-3 every rank has to run the head: give it a row that nobody reads
             states = states.new_zeros(1, states.shape[1])
@@ -88,7 +88,7 @@ def _decode(
     max_new_tokens: int,
     temperature: float,
     generator: torch.Generator | None,
-    synchronised: bool,
+    synced_gpus: bool,
 ) -> tuple[list[Tensor], _Spoken]:
     """Token ids of each row, up to and with its end token, and the faces spoken on the way."""
     tokenizer = model.processor.tokenizer
@@ -108,7 +108,7 @@ def _decode(
         states.append(state[speaking])
         probabilities.append(likely[speaking])
         alive = alive & (token != tokenizer.eos_token_id)
-        if not _anyone(alive, synchronised) or len(chosen) == max_new_tokens:
+        if not _anyone(alive, synced_gpus) or len(chosen) == max_new_tokens:
             break
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], dim=1)
         state = model.next_states(token[:, None], attention_mask, cache)[:, -1]
@@ -133,8 +133,8 @@ def _choose(logits: Tensor, temperature: float, generator: torch.Generator | Non
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
 
-def _anyone(alive: Tensor, synchronised: bool) -> bool:
-    if synchronised:
+def _anyone(alive: Tensor, synced_gpus: bool) -> bool:
+    if synced_gpus:
         flag = alive.any().long()
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
         return bool(flag)

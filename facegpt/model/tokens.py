@@ -7,7 +7,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-FACE_TOKEN = "<FACE>"
+from facegpt.sample import FACE_TOKEN
 
 
 def add_face_token(tokenizer: PreTrainedTokenizerBase, embedding_rows: int) -> int:

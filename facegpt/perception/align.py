@@ -78,8 +78,8 @@ def warp(image: Tensor, matrix: Tensor, size: int) -> Tensor:
     inverse = (
         torch.stack([torch.stack([a, b], dim=1), torch.stack([-b, a], dim=1)], dim=1) / norm[:, None, None]
     )
-    centres = torch.arange(size, device=image.device, dtype=image.dtype) + 0.5
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    centers = torch.arange(size, device=image.device, dtype=image.dtype) + 0.5
+    y, x = torch.meshgrid(centers, centers, indexing="ij")
     target = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
     source = (target - matrix[:, None, :2, 2]) @ inverse.transpose(1, 2)  # (B, size * size, 2)
     grid = source * source.new_tensor((2 / width, 2 / height)) - 1

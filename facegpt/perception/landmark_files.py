@@ -1,4 +1,4 @@
-"""Read photographs and the landmark files beside them."""
+"""Read the landmark files that lie beside photographs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from facegpt.errors import ImageError, LandmarkError
-
-LARGEST_IMAGE = 80_000_000  # pixels; below Pillow's own bomb limit, above any camera we know of at 224
+from facegpt.errors import LandmarkError
 
 
 def read_landmarks(path: str | Path) -> Tensor:
@@ -64,23 +61,3 @@ def _read_npy(path: Path) -> np.ndarray:
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
     except (ValueError, TypeError, OSError, EOFError) as error:
         raise LandmarkError(f"{path}: not a readable .npy array of numbers: {error}") from error
-
-
-def read_image(path: str | Path) -> Image.Image:
-    """A photograph as RGB, turned upright by its EXIF orientation and fully decoded.
-
-    Raises ImageError, naming the file, when it is missing, truncated, not an image, or larger than
-    `LARGEST_IMAGE` pixels (refused before decoding).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: no such image file")
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > LARGEST_IMAGE:
-                raise ImageError(f"{path}: {image.width} x {image.height} pixels are too many; shrink it")
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types for broken bytes; all mean the same here
-        raise ImageError(f"{path}: cannot be decoded ({error}); export it again or drop it") from error

@@ -30,7 +30,7 @@ def unproject(pixels: Tensor, camera: Tensor, height: int, width: int) -> Tensor
     """The inverse of `project`: pixels and depth (B,N,3) to world points (B,N,3) in metres."""
     half = min(height, width) / 2
     scale = camera[:, None, :1]
-    centred = (pixels[..., :2] - pixels.new_tensor([width / 2, height / 2])) / pixels.new_tensor(
+    centered = (pixels[..., :2] - pixels.new_tensor([width / 2, height / 2])) / pixels.new_tensor(
         [half, -half]
     )
-    return torch.cat([centred / scale - camera[:, None, 1:], -pixels[..., 2:] / scale], dim=-1)
+    return torch.cat([centered / scale - camera[:, None, 1:], -pixels[..., 2:] / scale], dim=-1)

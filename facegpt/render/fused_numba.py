@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facegpt.compiled import as_array, loop
+from facegpt.head.compiled import as_array, loop
 from facegpt.head.lbs import blend_backward, blend_forward
 from facegpt.render.interpolate_numba import add_normals, add_normals_backward
 from facegpt.render.lighting import BAND_CONSTANTS

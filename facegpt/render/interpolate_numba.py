@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facegpt.compiled import as_array, loop
+from facegpt.head.compiled import as_array, loop
 from facegpt.render.interpolate import SLIVER_AREA
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from facegpt.compiled import loop, vector_loop
+from facegpt.head.compiled import loop, vector_loop
 from facegpt.render.interpolate import SLIVER_AREA
-from facegpt.render.pixels_numba import BLOCK, colours, light_of, look_up, new_block, unit_normals
+from facegpt.render.pixels_numba import BLOCK, colors, light_of, look_up, new_block, unit_normals
 
 
 @vector_loop
-def _colours_backward(count, light, block, grad, of_inside, of_light):
+def _colors_backward(count, light, block, grad, of_inside, of_light):
     """Sets of_inside (5,N), to normal (3) and place in the texture (2), and adds to of_light (3,9).
 
     grad (3,N), of the colours, becomes that of the albedo.
@@ -163,11 +163,11 @@ def shade_backward(
         count = stop - start
         group = unit_normals(group, start, stop, inside, visible, ends, normals, corners, block)
         look_up(start, stop, inside, slots, values, block)
-        colours(count, clamp, light, block)
+        colors(count, clamp, light, block)
         for d in range(3):
             for n in range(count):
                 grad[d, n] = of_image[d, order[start + n]]
-        _colours_backward(count, light, block, grad, of_inside, of_light)
+        _colors_backward(count, light, block, grad, of_inside, of_light)
         if wanted:
             _texture_backward(count, where, texel, grad, of_values)
         _normals_backward(count, normal, of_inside)

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from facegpt.compiled import loop, vector_loop
+from facegpt.head.compiled import loop, vector_loop
 
 # Large enough to be worth its preparation. Rows that begin multiples of 4096 bytes apart would have to share
 # few places in the nearest cache.
@@ -111,7 +111,7 @@ def look_up(start, stop, inside, slots, values, block):
 
 
 @vector_loop
-def colours(count, clamp, light, block):
+def colors(count, clamp, light, block):
     """Albedo and shading of a block; clamp: whether texels are first clamped to [0,1], in place."""
     normal, texel, texels, albedo, shading = block[:5]
     kind = normal.dtype.type
@@ -153,7 +153,7 @@ def shade(
         stop = min(start + BLOCK, total[0])
         group = unit_normals(group, start, stop, inside, visible, ends, normals, corners, block)
         look_up(start, stop, inside, slots, values, block)
-        colours(stop - start, clamp, light, block)
+        colors(stop - start, clamp, light, block)
         for d in range(3):
             for n in range(stop - start):
                 image[d, order[start + n]] = albedo[d, n] * shading[d, n]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facegpt.compiled import as_array, loop
+from facegpt.head.compiled import as_array, loop
 from facegpt.render.threads import for_each_face
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facegpt.compiled import loop, vector_loop
+from facegpt.head.compiled import loop, vector_loop
 
 
 @loop

@@ -9,11 +9,11 @@ from PIL import Image
 
 from facegpt.data.collate import collate, collate_prompts, pixel_values
 from facegpt.data.conversation import encode_conversation, encode_prompt
-from facegpt.data.sample import FaceTarget, Message, Sample
 from facegpt.errors import SampleError
 from facegpt.model.backbone import image_token_count
-from facegpt.model.tiny import TINY_RANDOM, build_processor, build_tokenizer
 from facegpt.model.tokens import add_face_token
+from facegpt.sample import FaceTarget, Message, Sample
+from facegpt.standins.tiny_llava import TINY_RANDOM, build_processor, build_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from facegpt.data.conversation import ChatFormat, encode_conversation, encode_prompt, show_tokens
-from facegpt.data.sample import Message
 from facegpt.errors import SampleError
-from facegpt.model.tiny import TINY_RANDOM, build_processor, build_tokenizer
 from facegpt.model.tokens import add_face_token
+from facegpt.sample import Message
+from facegpt.standins.tiny_llava import TINY_RANDOM, build_processor, build_tokenizer
 
 TEXTS = [
     "USER: What does the face look like? ASSISTANT: Here it is: it smiles.",

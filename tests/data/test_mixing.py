@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from facegpt.data.mixing import MixedSamples, Mixture, batch_numbers, permutation
-from facegpt.data.sample import Message, Sample
 from facegpt.errors import ConfigError
+from facegpt.sample import Message, Sample
 
 PINNED_PERMUTATION = [5, 4, 6, 0, 3, 2, 7, 1]
 PINNED_POSITIONS = [(1, 1, 0), (0, 4, 0), (0, 3, 0), (0, 0, 0), (1, 0, 0), (0, 2, 0), (0, 1, 0), (1, 2, 0)]

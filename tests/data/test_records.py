@@ -16,10 +16,10 @@ from data_files import (
 )
 
 from facegpt.data.records import read_annotations, read_records
-from facegpt.data.sample import FaceRecord
 from facegpt.data.targets import face_target, to_tensor
 from facegpt.errors import ImageError, LandmarkError, SampleError
-from facegpt.losses.skin import skin_probability
+from facegpt.perception.skin import skin_probability
+from facegpt.sample import FaceRecord
 
 
 def test_shards_give_back_every_column_in_order(tmp_path):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datasets
-import describe
 import pytest
 from data_files import face_row, write_shards
+from recipes import load_recipe
 
 from facegpt.data.collate import collate_prompts
 from facegpt.data.records import read_records
-from facegpt.data.sample import Message, Sample
 from facegpt.data.sources import TextToFace
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.data.validate import validate_records
 from facegpt.errors import ConfigError
-from facegpt.model.tiny import TINY_RANDOM, build_tiny_llava, save_tiny_llava
+from facegpt.sample import Message, Sample
+from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava, save_tiny_llava
+
+describe = load_recipe("data_gen/describe.py")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import datasets
 import pytest
-import synthesize
 import torch
 from PIL import Image
+from recipes import load_recipe
 from small_head import small_head_data
 
 from facegpt.config import load_config
@@ -17,10 +17,12 @@ from facegpt.data.sources import Instruct
 from facegpt.data.targets import to_tensor
 from facegpt.data.validate import validate_records
 from facegpt.errors import ConfigError
-from facegpt.head.format import save_head
+from facegpt.head.files.format import save_head
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.renderer import render
+
+synthesize = load_recipe("data_gen/synthesize.py")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from head.reference_flame import ReferenceHead
 from small_head import small_head_data
 
 from facegpt.head import lbs
 from facegpt.head.model import NEGLIGIBLE, HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.head.reference import ReferenceHead
 
 
 @pytest.fixture(params=["numba", "torch"])

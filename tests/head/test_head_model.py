@@ -193,9 +193,9 @@ def test_autocast_does_not_reduce_the_precision_of_geometry():
     torch.testing.assert_close(texture, head.albedo(parameters.albedo), atol=0, rtol=0)
 
 
-def test_framing_lets_the_landmarks_span_60_percent_of_the_height_around_the_centre():
+def test_the_default_camera_lets_the_landmarks_span_60_percent_of_the_height_around_the_center():
     head = small_head()
-    scale, tx, ty = head.framing
+    scale, tx, ty = head.default_camera
     points = head().landmarks[0, :, :2]
     image = scale * (points + torch.tensor([tx, ty]))  # DECA's camera, image from -1 to 1
     low, high = image.amin(0), image.amax(0)
@@ -260,7 +260,7 @@ def test_a_head_without_landmark_embedding_has_none():
     )
     head = HeadModel(replace(small_head_data(), **nothing))
     assert head().landmarks.shape == (1, 0, 3)
-    assert np.isfinite(head.framing).all()
+    assert np.isfinite(head.default_camera).all()
 
 
 def test_skin_triangles_lie_in_the_face_and_outside_eyes():

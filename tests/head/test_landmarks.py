@@ -75,10 +75,10 @@ def test_the_contour_of_a_turned_head_is_visible_on_the_side_that_turns_away(deg
     head = small_head()
     output = head(pose(head, degrees))
     away = slice(9, 17) if degrees > 0 else slice(0, 8)
-    centre = output.vertices[0].mean(0)
-    moved = output.landmarks[0, away, 2] - centre[2]
+    center = output.vertices[0].mean(0)
+    moved = output.landmarks[0, away, 2] - center[2]
     fixed = (
-        HeadModel(without_tables(small_head_data()))(pose(head, degrees)).landmarks[0, away, 2] - centre[2]
+        HeadModel(without_tables(small_head_data()))(pose(head, degrees)).landmarks[0, away, 2] - center[2]
     )
     assert (moved > fixed + 0.005).all()
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from small_head import small_head
 
-from facegpt.data.sample import FaceTargets
 from facegpt.errors import SampleError
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.landmark import landmark_loss
@@ -16,6 +15,7 @@ from facegpt.losses.regularization import regularization
 from facegpt.perception.recognizer import Recognizer
 from facegpt.perception.tiny_network import TinyNetwork
 from facegpt.render.renderer import render
+from facegpt.sample import FaceTargets
 
 SIZE = 48
 

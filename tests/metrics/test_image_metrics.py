@@ -16,7 +16,7 @@ def test_landmark_error_is_the_mean_distance_at_224():
     assert torch.allclose(landmark_error(predicted, target, 56), torch.tensor([20.0, 2.0]))
 
 
-def test_photometric_error_is_the_masked_mean_of_colour_distances():
+def test_photometric_error_is_the_masked_mean_of_color_distances():
     image, rendering = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
     image[0, :, 0, 0] = torch.tensor([0.2, 0.3, 0.6])  # norm 0.7
     rendering[0, :, 0, 1] = torch.tensor([0.0, 0.4, 0.3])  # norm 0.5

@@ -19,7 +19,7 @@ from facegpt.model.backbone import (
     lora_targets,
 )
 from facegpt.model.facegpt import LLAMA_LINEAR_LAYERS
-from facegpt.model.tiny import save_tiny_llava
+from facegpt.standins.tiny_llava import save_tiny_llava
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.backbone import vocabulary_tables
 from facegpt.model.facegpt import build_facegpt
-from facegpt.model.tiny import build_tokenizer
-from facegpt.model.tokens import FACE_TOKEN, add_face_token, face_positions
+from facegpt.model.tokens import add_face_token, face_positions
+from facegpt.sample import FACE_TOKEN
+from facegpt.standins.tiny_llava import build_tokenizer
 
 
 def test_the_token_takes_the_first_spare_row() -> None:

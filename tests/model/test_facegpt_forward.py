@@ -9,11 +9,11 @@ import torch
 from small_facegpt import LAYOUT, LORA, make_batch, pixels, question, small_facegpt
 from torch import nn
 
-from facegpt.data.sample import Batch, FaceTargets
 from facegpt.errors import SampleError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.backbone import vision_tower
 from facegpt.model.facegpt import FaceGPT
+from facegpt.sample import Batch, FaceTargets
 
 
 @pytest.fixture(scope="module")

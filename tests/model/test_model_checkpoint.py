@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from small_facegpt import LAYOUT, make_batch, pixels, question, small_backbone, small_facegpt
 from torch import Tensor
 
-from facegpt.data.sample import Batch
 from facegpt.errors import CheckpointError, HeadMismatchError
 from facegpt.model.backbone import load_backbone
 from facegpt.model.checkpoint import (
@@ -22,7 +21,8 @@ from facegpt.model.checkpoint import (
     save_checkpoint,
 )
 from facegpt.model.facegpt import FaceGPT
-from facegpt.model.tiny import save_tiny_llava
+from facegpt.sample import Batch
+from facegpt.standins.tiny_llava import save_tiny_llava
 
 HEAD = "0123456789abcdef"
 

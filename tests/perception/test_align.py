@@ -33,8 +33,8 @@ def similarity(angle: float, scale: float, x: float, y: float) -> torch.Tensor:
 
 def smooth_image(size: int, matrix: torch.Tensor | None = None) -> torch.Tensor:
     """A smooth pattern (1,3,size,size), seen through `matrix` (pixels of this image -> pattern)."""
-    centres = torch.arange(size, dtype=torch.float64) + 0.5
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    centers = torch.arange(size, dtype=torch.float64) + 0.5
+    y, x = torch.meshgrid(centers, centers, indexing="ij")
     points = torch.stack([x, y], -1).reshape(1, -1, 2)
     if matrix is not None:
         points = apply_matrix(matrix, points)
@@ -58,7 +58,7 @@ def test_similarity_recovers_an_exact_transform():
     assert torch.allclose(fit_similarity(points, apply_matrix(truth, points)), truth)
 
 
-def test_five_points_are_eye_centres_nose_tip_and_mouth_corners():
+def test_five_points_are_eye_centers_nose_tip_and_mouth_corners():
     landmarks = torch.arange(136.0).reshape(1, 68, 2)
     expected = [(75.0, 76.0), (87.0, 88.0), (60.0, 61.0), (96.0, 97.0), (108.0, 109.0)]
     assert five_points(landmarks)[0].tolist() == [list(pair) for pair in expected]
@@ -99,16 +99,16 @@ def test_align_face_puts_eyes_nose_and_mouth_on_the_template():
     landmarks[0, [36, 39]] = points[0] + torch.tensor([[-5.0, 1.0], [5.0, -1.0]], dtype=torch.float64)
     landmarks[0, [42, 45]] = points[1] + torch.tensor([[-4.0, 2.0], [4.0, -2.0]], dtype=torch.float64)
     landmarks[0, [30, 48, 54]] = points[2:]
-    centres = torch.arange(240, dtype=torch.float64) + 0.5
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    centers = torch.arange(240, dtype=torch.float64) + 0.5
+    y, x = torch.meshgrid(centers, centers, indexing="ij")
     pixels = torch.stack([x, y], -1)
     blobs = torch.stack([torch.exp(-(pixels - p).square().sum(-1) / 30) for p in points])[None]
     aligned = align_face(blobs, landmarks)[0]
     assert aligned.shape == (5, 112, 112)
     grid = pixels[:112, :112]
     for blob, expected in zip(aligned, template, strict=True):
-        centre = (grid * blob[..., None]).sum((0, 1)) / blob.sum()
-        assert torch.allclose(centre, expected, atol=0.02)
+        center = (grid * blob[..., None]).sum((0, 1)) / blob.sum()
+        assert torch.allclose(center, expected, atol=0.02)
 
 
 def test_align_face_ignores_autocast_and_survives_a_collapsed_face():

@@ -51,7 +51,7 @@ def test_features_have_unit_length_and_see_the_image_between_minus_one_and_one()
     assert torch.equal(recognizer.network.seen, 2 * image - 1)
 
 
-def test_recogniser_is_frozen_whatever_its_owner_does(small_iresnet):
+def test_recognizer_is_frozen_whatever_its_owner_does(small_iresnet):
     owner = nn.ModuleList([Recognizer(copy.deepcopy(small_iresnet))])
     before = copy.deepcopy(owner.state_dict())
     owner.train()
@@ -63,7 +63,7 @@ def test_recogniser_is_frozen_whatever_its_owner_does(small_iresnet):
     assert all(torch.equal(v, before[k]) for k, v in owner.state_dict().items())
 
 
-def test_folding_the_normalisations_changes_nothing():
+def test_folding_the_normalizations_changes_nothing():
     torch.manual_seed(0)
     network = lively(TinyNetwork())
     expected = network(faces())
@@ -146,7 +146,7 @@ def test_onnx_graph_is_read_whole(onnx_path, small_iresnet):
     assert (graph.weights["fc.weight"] == small_iresnet.fc.weight.detach().numpy()).all()
 
 
-def test_broken_recogniser_files_are_named(onnx_path, small_iresnet, tmp_path):
+def test_broken_recognizer_files_are_named(onnx_path, small_iresnet, tmp_path):
     whole = onnx_path.read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.onnx").write_text("no protocol buffer at all, just words")
@@ -170,7 +170,7 @@ def test_broken_recogniser_files_are_named(onnx_path, small_iresnet, tmp_path):
         load_recognizer(tmp_path / "unknown.onnx")
 
 
-def test_shipped_tiny_recogniser_is_small_and_cheap():
+def test_shipped_tiny_recognizer_is_small_and_cheap():
     assert TINY_WEIGHTS.stat().st_size <= 1_000_000
     assert all(v.dtype == torch.float16 for v in load_file(TINY_WEIGHTS).values())
     recognizer = load_recognizer("tiny")

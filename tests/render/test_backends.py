@@ -135,8 +135,8 @@ def test_pytorch3d_itself_sees_the_same(height: int, width: int) -> None:
 def assert_pytorch3d_sees_the_same(height: int, width: int) -> None:
     """No centre lies within 1e-5 of an edge here, where its rules differ."""
     random = torch.Generator().manual_seed(0)
-    centres = torch.rand(2, 20, 1, 3, generator=random) * torch.tensor([width, height, 1.0])
-    vertices = (centres + 4 * torch.randn(2, 20, 3, 3, generator=random)).flatten(1, 2)
+    centers = torch.rand(2, 20, 1, 3, generator=random) * torch.tensor([width, height, 1.0])
+    vertices = (centers + 4 * torch.randn(2, 20, 3, 3, generator=random)).flatten(1, 2)
     triangles = torch.arange(60).reshape(20, 3)
     expected = rasterize(vertices, triangles, height, width, "torch")
     seen = rasterize(vertices, triangles, height, width, "pytorch3d")

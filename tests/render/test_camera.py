@@ -14,14 +14,14 @@ def test_projects_to_hand_computed_pixels() -> None:
     torch.testing.assert_close(pixels, expected)
 
 
-def test_first_pixel_has_its_centre_at_one_half() -> None:
+def test_first_pixel_has_its_center_at_one_half() -> None:
     corner = torch.tensor([[[-1 + 1 / 64, 1 - 1 / 64, 0.0]]])  # centre of the first of 64 pixels in [-1, 1]
     pixel = project(corner, torch.tensor([[1.0, 0.0, 0.0]]), 64, 64)
     torch.testing.assert_close(pixel[0, 0, :2], torch.tensor([0.5, 0.5]))
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 100), (100, 60)])
-def test_an_oblong_image_keeps_shapes_and_centre(height: int, width: int) -> None:
+def test_an_oblong_image_keeps_shapes_and_center(height: int, width: int) -> None:
     camera = torch.tensor([[5.0, 0.01, -0.02]])
     points = torch.randn(1, 20, 3, generator=torch.Generator().manual_seed(0)) * 0.1
     square = project(points, camera, 60, 60)[..., :2] - 30

@@ -51,7 +51,7 @@ def test_unit_ambient_light_gives_a_shading_of_one() -> None:
     torch.testing.assert_close(ambient(0.7, 2).double(), 0.7 * lighting, rtol=1e-6, atol=0)
 
 
-def test_bands_are_the_slow_index_and_colours_the_fast_one() -> None:
+def test_bands_are_the_slow_index_and_colors_the_fast_one() -> None:
     lighting = torch.zeros(1, 27)
     lighting[0, 3 * 2 + 1] = 1.0  # band 2 is y, colour 1 is green
     shading = shade(torch.tensor([[[0.6, 0.8, 0.0]]]), lighting)

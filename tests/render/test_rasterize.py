@@ -38,8 +38,8 @@ def rasterize(vertices: Tensor, triangles: Tensor, height: int, width: int, back
 def random_mesh(seed: int, batch: int, count: int, spread: float, size: float) -> tuple[Tensor, Tensor]:
     """Separate triangles of about `size` pixels with centres spread around a 30 pixel image."""
     random = torch.Generator().manual_seed(seed)
-    centres = torch.rand(batch, count, 1, 3, generator=random) * spread - (spread - 30) / 2
-    vertices = centres + size * torch.randn(batch, count, 3, 3, generator=random)
+    centers = torch.rand(batch, count, 1, 3, generator=random) * spread - (spread - 30) / 2
+    vertices = centers + size * torch.randn(batch, count, 3, 3, generator=random)
     return vertices.flatten(1, 2), torch.arange(3 * count).reshape(count, 3)
 
 
@@ -82,7 +82,7 @@ def test_ids_are_those_of_exact_arithmetic(backend: str, seed: int) -> None:
     assert (ids >= 0).float().mean() > 0.3
 
 
-def test_ids_are_exact_where_edges_and_vertices_hit_pixel_centres(backend: str) -> None:
+def test_ids_are_exact_where_edges_and_vertices_hit_pixel_centers(backend: str) -> None:
     random = torch.Generator().manual_seed(2)
     vertices = torch.randint(0, 9, (1, 24, 3), generator=random) + torch.tensor([0.5, 0.5, 0.0])
     vertices[..., 2] = torch.rand(1, 24, generator=random)
@@ -185,7 +185,7 @@ def test_forward_gives_the_same_numbers_every_time(backend: str) -> None:
         assert torch.equal(getattr(first, name), getattr(second, name))
 
 
-def test_fan_around_a_pixel_centre_hits_it_once(backend: str) -> None:
+def test_fan_around_a_pixel_center_hits_it_once(backend: str) -> None:
     angle = torch.linspace(0, 2 * torch.pi, 14)[:-1] + 0.1
     rim = torch.stack([4.5 + 3 * angle.cos(), 4.5 + 3 * angle.sin(), 0 * angle], dim=1)
     vertices = torch.cat([torch.tensor([[4.5, 4.5, 0.0]]), rim])[None]

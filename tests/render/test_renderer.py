@@ -77,7 +77,7 @@ def test_shading_multiplies_the_albedo(backend: str) -> None:
     torch.testing.assert_close(rendering.image[0, :, 2, 1], expected[0])
 
 
-def test_vertex_colours_are_interpolated(backend: str) -> None:
+def test_vertex_colors_are_interpolated(backend: str) -> None:
     mesh = quad(torch.zeros(1, 2, 2, 3))
     colors = torch.tensor([[[0.0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]]])  # red = x, green = y, blue = 1
     mesh = Mesh(mesh.vertices, mesh.triangles, colors=colors)
@@ -88,7 +88,7 @@ def test_vertex_colours_are_interpolated(backend: str) -> None:
     torch.testing.assert_close(image[2], torch.ones(10, 10))
 
 
-def test_mesh_without_colour_is_refused() -> None:
+def test_mesh_without_color_is_refused() -> None:
     mesh = quad(torch.zeros(1, 2, 2, 3))
     bare = Mesh(mesh.vertices, mesh.triangles)
     with pytest.raises(ValueError, match="colors, or texture with uv"):
@@ -144,14 +144,14 @@ def test_a_light_from_the_left_brightens_the_subjects_left() -> None:
     assert image[:, 36:].sum() > 1.5 * image[:, :28].sum()  # x to the subject's left is the image's right
 
 
-def test_background_colour_or_picture_shows_beside_the_face() -> None:
+def test_background_color_or_picture_shows_beside_the_face() -> None:
     head = small_head()
     parameters = head.mean_parameters(2)
     plain = render(head, parameters, 24)
     assert (plain.image[(plain.mask == 0)[:, None].expand_as(plain.image)] == 0).all()
-    colour = torch.tensor([0.2, 0.4, 0.6])
-    behind = (1 - plain.mask[:, None]) * colour.reshape(3, 1, 1)
-    torch.testing.assert_close(render(head, parameters, 24, background=colour).image, plain.image + behind)
+    color = torch.tensor([0.2, 0.4, 0.6])
+    behind = (1 - plain.mask[:, None]) * color.reshape(3, 1, 1)
+    torch.testing.assert_close(render(head, parameters, 24, background=color).image, plain.image + behind)
     photo = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     composed = render(head, parameters, 24, background=photo).image
     torch.testing.assert_close(composed, plain.image + (1 - plain.mask[:, None]) * photo)

@@ -94,7 +94,7 @@ def test_translation_is_recovered_from_the_mask_alone() -> None:
     assert truth.abs().max() > pixel  # it was further off than that
 
 
-def test_colours_blend_across_the_outline_and_only_there() -> None:
+def test_colors_blend_across_the_outline_and_only_there() -> None:
     vertices, triangles = polygon(5, 9.0, torch.tensor([12.2, 11.7], dtype=torch.float64))
     vertices = vertices.expand(2, -1, -1) + torch.tensor([0.0, 1.3]).reshape(2, 1, 1)
     ids = triangle_ids(vertices, triangles, 26, 24)

@@ -65,7 +65,7 @@ def test_unit_leaves_zero_vectors_alone() -> None:
     assert torch.autograd.grad(scaled.sum(), vectors)[0].isfinite().all()
 
 
-def test_texture_has_row_0_at_v_1_and_texels_at_their_centres() -> None:
+def test_texture_has_row_0_at_v_1_and_texels_at_their_centers() -> None:
     texture = torch.arange(24.0).reshape(1, 2, 4, 3)
     uv = torch.tensor([[[0.125, 0.75], [0.875, 0.75], [0.375, 0.25]]])
     torch.testing.assert_close(sample_texture(texture, uv), texture[:, [0, 0, 1], [0, 3, 1]])

@@ -152,7 +152,7 @@ def test_the_whole_renderer_with_texture(dtype: torch.dtype) -> None:
     )
 
 
-def test_the_whole_renderer_with_vertex_colours() -> None:
+def test_the_whole_renderer_with_vertex_colors() -> None:
     vertices, triangles = mesh(torch.float64)
     camera = torch.tensor([[0.09, -10.0, -8.0]], dtype=torch.float64, device=DEVICE).expand(2, 3)
 

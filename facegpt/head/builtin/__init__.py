@@ -11,7 +11,7 @@ from facegpt.head.builtin.landmarks import contour_tables, dense_landmarks, stat
 from facegpt.head.builtin.regions import regions
 from facegpt.head.builtin.rig import PARENTS, joint_regressor, pose_basis, skinning_weights
 from facegpt.head.builtin.unwrap import unwrap
-from facegpt.head.format import HeadData
+from facegpt.head.files.format import HeadData
 
 METADATA = {
     "name": "facegpt built-in head",

@@ -154,10 +154,10 @@ def _fill(skin: Skin, fixed: Array, holes: list[Array], scale: float) -> Array:
     tree = cKDTree(skin.point(fixed[:, 0], fixed[:, 1]))
     keep = (tree.query(points)[0] > 0.75 * wanted) & (points[:, 0] > 0.45 * wanted)
     candidates, points, wanted = candidates[keep], points[keep], wanted[keep]
-    neighbours = cKDTree(points).query_ball_point(points, 0.72 * wanted)
+    neighbors = cKDTree(points).query_ball_point(points, 0.72 * wanted)
     free = np.ones(len(points), bool)
     chosen = []
-    for index, close in enumerate(neighbours):
+    for index, close in enumerate(neighbors):
         if free[index]:
             chosen.append(index)
             free[close] = False

@@ -1,0 +1,247 @@
+"""The sections of the evaluation report: tables of numbers, rows of pictures, what the words mean."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from facegpt.data.records import FaceRecords
+from facegpt.data.targets import to_tensor
+from facegpt.evaluation.report_page import definitions, number, strip, table
+from facegpt.head.model import HeadModel
+from facegpt.head.parameters import FaceParameters
+from facegpt.render.renderer import render
+from facegpt.sample import FaceRecord
+from facegpt.visualize import head_picture, overlay, to_pil
+
+NAMES = {"model": "model", "mean_face": "mean face", "mean_face_training": "mean of training faces"}
+KINDS = {
+    "image": "face from a photograph",
+    "image_held_out_wording": "the same, words not in training",
+    "text": "face from a description",
+    "text_held_out_wording": "the same, words not in training",
+    "question_about_image": "question about a photograph",
+    "question": "question without a photograph",
+}
+STAND_INS = (
+    "The numbers below are of the built-in stand-ins: {parts}. They show that the method runs end to end and "
+    "learns; they are not comparable with the published ones."
+)
+
+
+@dataclass
+class Result:
+    """A result file, the single answers beside it, and the records they are about."""
+
+    values: dict[str, Any]
+    rows: list[dict[str, Any]]
+    records: FaceRecords
+
+    def record(self, name: str) -> FaceRecord:
+        found: FaceRecord = self.records[self.records.ids.index(name)]
+        return found
+
+
+@dataclass
+class Painter:
+    """Pictures of faces at one size."""
+
+    head: HeadModel
+    size: int
+
+    def parameters(self, row: dict[str, Any]) -> FaceParameters:
+        vector = torch.tensor([row["parameters"]])
+        neck_and_eyes = vector.shape[1] - self.head.layout.total
+        layout = self.head.mean_parameters(1, neck_and_eyes in (3, 9), neck_and_eyes in (6, 9)).layout
+        return FaceParameters.from_vector(vector, layout)
+
+    def photo(self, record: FaceRecord) -> Image.Image:
+        return record.image.resize((self.size, self.size), Image.Resampling.BICUBIC)
+
+    @torch.no_grad()
+    def rendering(self, face: FaceParameters) -> Image.Image:
+        return to_pil(render(self.head, face, self.size).image[0])
+
+    @torch.no_grad()
+    def overlaid(self, record: FaceRecord, face: FaceParameters) -> Image.Image:
+        shown = render(self.head, face, self.size)
+        return overlay(to_tensor(self.photo(record)), shown.image[0], shown.mask[0])
+
+    def head_only(self, face: FaceParameters, clay: bool, yaw: float = 0.0) -> Image.Image:
+        return head_picture(self.head, face, self.size, yaw=yaw, clay=clay)
+
+
+def opening(values: dict[str, Any]) -> str:
+    step = values.get("training", {}).get("step")
+    text = "<h1>FaceGPT: faces from photographs and from words</h1>"
+    text += f"<p>Checkpoint <code>{_text(values['checkpoint'])}</code>"
+    text += "" if step is None else f", {step} training steps"
+    text += (
+        ", measured on faces that training never saw. Every answer is generated token by token; where a "
+        "request for a face brings none, the mean face is scored in its place.</p>"
+    )
+    parts = []
+    if values["backbone"] == "tiny":
+        parts.append("a tiny LLaVA of a few million parameters")
+    if values["settings"]["head"] == "builtin":
+        parts.append("a head model made by code")
+    if parts:
+        parts.append("rendered faces in place of photographs")
+        text += f'<p class="soft">{STAND_INS.format(parts=", ".join(parts))}</p>'
+    return text
+
+
+def number_tables(faces: Result | None, texts: Result | None) -> str:
+    body = "<h2>Numbers</h2>"
+    if faces is not None:
+        values = faces.values
+        names = [name for name in NAMES if name in values["landmark_error_px"]]
+        rows = [error_row("landmark error, px at 224", values["landmark_error_px"], names, 2)]
+        rows.append(error_row("photometric error, RGB in [0,1]", values["photometric_error"], names, 3))
+        body += f"<p>Photograph to face, {values['n']} faces; smaller is better.</p>"
+        body += table(["", *(NAMES[name] for name in names)], rows)
+        rows = [
+            error_row(f"head turned {label}°, {group['n']} faces", group["landmark_error_px"], names, 2)
+            for label, group in values.get("by_yaw_degrees", {}).items()
+        ]
+        if rows:
+            body += "<p>Landmark error by head pose.</p>" + table(
+                ["", *(NAMES[name] for name in names)], rows
+            )
+        body += emission_table(values["emission"])
+    if texts is not None:
+        values = texts.values
+        tables = {"expression and pose": values["matching_16"]}
+        tables |= {f"{aspect} alone": found for aspect, found in values["by_aspect"].items()}
+        rows = [
+            [
+                name,
+                *(_share(found, key) for key in ("model", "shuffled_text")),
+                f"{100 * found['chance']:.4g} %",
+            ]
+            for name, found in tables.items()
+        ]
+        body += (
+            f"<p>Description to face, {values['n']} descriptions: how often the generated face is nearest to "
+            "its own truth among sixteen; larger is better.</p>"
+        )
+        body += table(["nearest of 16 by", "model", "text of another face", "chance"], rows)
+    return body
+
+
+def error_row(name: str, values: dict[str, Any], names: Sequence[str], digits: int) -> list[str]:
+    return [name, *(number(values[n], digits, values["standard_error"].get(n)) for n in names)]
+
+
+def emission_table(rates: dict[str, Any]) -> str:
+    rows = [
+        [KINDS.get(kind, kind), f"{100 * found['share_with_face']:.1f} %", str(found["n"])]
+        for kind, found in rates["kinds"].items()
+    ]
+    return (
+        f"<p>Does <code>&lt;FACE&gt;</code> come when it should? Recall {100 * rates['recall']:.1f} % over "
+        f"{rates['requests']} requests; {100 * rates['false_positive_rate']:.1f} % false positives over "
+        f"{rates['questions']} questions that want words.</p>"
+        + table(["prompt", "answers with a face", "prompts"], rows)
+    )
+
+
+def reconstructions(result: Result, painter: Painter, count: int) -> str:
+    rows = [row for row in result.rows if row["kind"] == "image"]
+    worst = sorted(rows[count:], key=lambda row: -row["landmark_error_px"]["model"])[:2]
+    body = (
+        f"<h2>Photograph to face</h2><p>The first {min(count, len(rows))} held-out faces, not selected.</p>"
+    )
+    body += "".join(reconstruction(result, row, painter) for row in rows[:count])
+    if worst:
+        body += "<p>And the worst of the others by landmark error.</p>"
+        body += "".join(reconstruction(result, row, painter) for row in worst)
+    return body
+
+
+def reconstruction(result: Result, row: dict[str, Any], painter: Painter) -> str:
+    record, face = result.record(row["id"]), painter.parameters(row)
+    mean = painter.head.mean_parameters()
+    pixels = row["landmark_error_px"]
+    note = "" if row["faces"] else " No &lt;FACE&gt; came; this is the mean face."
+    pictures = [
+        (painter.photo(record), "input"),
+        (painter.rendering(face), "rendering"),
+        (painter.overlaid(record, face), f"overlay, {pixels['model']:.1f} px"),
+        (painter.head_only(face, clay=True), "mesh"),
+        (painter.overlaid(record, mean), f"mean face, {pixels['mean_face']:.1f} px"),
+    ]
+    dialogue = f'<p class="soft">{_asked(row["prompt"])} → {_text(row["reply"]) or "(nothing)"}{note}</p>'
+    return f'<div class="face">{dialogue}{strip(pictures)}</div>'
+
+
+def generated(result: Result, painter: Painter, count: int) -> str:
+    rows = result.rows[:count]
+    body = (
+        f"<h2>Description to face</h2><p>The first {len(rows)} held-out descriptions. No image goes in; the "
+        "identity is only as far determined as the words go.</p>"
+    )
+    for row in rows:
+        record, face = result.record(row["id"]), painter.parameters(row)
+        place = row["place_among_16"]["both"]
+        pictures = [
+            (painter.head_only(face, clay=False), f"generated, place {place} of 16"),
+            (painter.head_only(face, clay=True), "generated, mesh"),
+        ]
+        if record.parameters is not None:
+            truth = painter.parameters({"parameters": record.parameters.tolist()})
+            pictures.append((painter.head_only(truth, clay=True), "truth, mesh"))
+        pictures.append((painter.photo(record), "the photograph described"))
+        note = "" if row["faces"] else " (no &lt;FACE&gt; came; this is the mean face)"
+        quote = f"<blockquote>{_text(row['description'])}</blockquote>"
+        body += (
+            f'<div class="face">{quote}{strip(pictures)}<p class="soft">{_text(row["reply"])}{note}</p></div>'
+        )
+    return body
+
+
+def conversations(rows: Sequence[dict[str, Any]], each: int = 4) -> str:
+    """The first answers to different questions that want words."""
+    body = ""
+    for kind in ("question_about_image", "question"):
+        different = {row["prompt"]: row for row in reversed(rows) if row["kind"] == kind}
+        for row in list(reversed(different.values()))[:each]:
+            body += f'<tr><td>{_asked(row["prompt"])}</td><td style="text-align:left;white-space:normal">'
+            body += f"{_text(row['reply']) or '(nothing)'}</td></tr>"
+    if not body:
+        return ""
+    return f'<h2>Questions that want words</h2><div class="scroll"><table>{body}</table></div>'
+
+
+def closing(results: Sequence[dict[str, Any]]) -> str:
+    terms: dict[str, str] = {}
+    for values in results:
+        terms |= values["definitions"]
+    facts: dict[str, str] = {}
+    for values in results:
+        command = values["command"].split("/")[-1].split(" ")[0]
+        facts[command] = values["command"]
+    first = results[0]
+    facts |= {
+        "seed": str(first["seed"]),
+        "head": f"{first['head'] or 'unnamed'}, id {first['head_id']}",
+        "versions": ", ".join(f"{name} {value}" for name, value in first["versions"].items()),
+    }
+    return f"<h2>What the words mean</h2>{definitions(terms)}<h2>How it was made</h2>{definitions(facts)}"
+
+
+def _share(found: dict[str, Any], key: str) -> str:
+    return f"{100 * found[key]:.1f} % <small>± {100 * found['standard_error'][key]:.1f}</small>"
+
+
+def _asked(prompt: str) -> str:
+    return _text(prompt.removeprefix("<image>\n"))
+
+
+def _text(value: str) -> str:
+    return html.escape(value)

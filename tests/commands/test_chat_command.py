@@ -1,0 +1,174 @@
+"""The chat script: one question to files, an interactive chat, and errors in one sentence."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+from small_head import small_head, small_head_data
+from talking_model import gray_image, talking_model
+
+from facegpt.chat import ChatSession
+from facegpt.commands import chat
+from facegpt.export.mesh_io import import_mesh
+from facegpt.head.files.format import save_head
+from facegpt.head.parameters import FaceParameters
+from facegpt.model.checkpoint import load_facegpt, save_checkpoint
+from facegpt.sample import FACE_TOKEN
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head file, a picture, and a run whose model begins every reply with a face."""
+    path = tmp_path_factory.mktemp("chat")
+    save_head(small_head_data(), path / "head.npz")
+    model = talking_model(small_head(), path / "llava")
+    for step in (1, 2):
+        save_checkpoint(model, path / "run" / "checkpoints" / f"step_{step:06d}", small_head().id)
+    gray_image().save(path / "photo.png")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "PICTURE_SIZE", 48)
+
+
+def words(folder: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--checkpoint", str(folder / "run"), "--head", str(folder / "head.npz"), "--out", str(out)),
+        *("--device", "cpu", "--max-new-tokens", "2", *more),
+    ]
+
+
+def test_one_question_writes_the_reply_and_every_face(folder: Path, tmp_path: Path) -> None:
+    arguments = ["--prompt", "Show me the face.", "--image", str(folder / "photo.png")]
+    assert chat.main(words(folder, tmp_path / "out", *arguments)) == 0
+    reply = (tmp_path / "out" / "reply.txt").read_text().rstrip("\n")
+    faces = reply.count(FACE_TOKEN)
+    assert faces > 0
+    files = {f"face_{n}.{kind}" for n in range(faces) for kind in ("glb", "png", "json")}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == files | {"reply.txt"}
+
+    model, _ = load_facegpt(folder / "run" / "checkpoints" / "step_000002", small_head().id)
+    turn = ChatSession(model, 2).say("Show me the face.", gray_image())
+    assert turn.text == reply
+    for number, face in enumerate(turn.faces):
+        saved = json.loads((tmp_path / "out" / f"face_{number}.json").read_text())
+        vector = torch.tensor([[row["value"] for row in saved["coefficients"]]])
+        assert torch.equal(vector, face.to_vector()) and saved["head_id"] == small_head().id
+        mesh = trimesh.load_mesh(tmp_path / "out" / f"face_{number}.glb", process=False)
+        vertices = small_head()(FaceParameters.from_vector(vector, small_head().layout)).vertices[0].numpy()
+        assert np.allclose(mesh.vertices[: len(vertices)], vertices, atol=1e-6)
+        assert Image.open(tmp_path / "out" / f"face_{number}.png").size == (48, 48)
+
+
+def test_rigged_faces_are_written_beside_the_plain_ones(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "face_9_rigged.glb").write_text("old")
+    assert chat.main(words(folder, tmp_path, "--prompt", "Show me the face.", "--rigged")) == 0
+    assert not (tmp_path / "face_9_rigged.glb").exists()
+    plain, rigged = (import_mesh(tmp_path / f"face_0{kind}.glb") for kind in ("", "_rigged"))
+    torch.testing.assert_close(rigged.vertices, plain.vertices, rtol=0, atol=1e-6)
+    assert torch.equal(rigged.triangles, plain.triangles)
+
+
+def test_faces_of_an_earlier_chat_do_not_stay_beside_the_new_reply(folder: Path, tmp_path: Path) -> None:
+    for name in ("face_0.glb", "face_17.png", "face_17.json", "reply.txt", "face_to_keep.glb", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    assert chat.main(words(folder, tmp_path, "--prompt", "Show me the face.")) == 0
+    names = {file.name for file in tmp_path.iterdir()}
+    assert {"face_to_keep.glb", "notes.txt", "face_0.glb"} <= names and "face_17.png" not in names
+    assert (tmp_path / "reply.txt").read_text() != "old"
+
+
+def test_an_interactive_chat_goes_on_after_a_mistake_and_numbers_faces_through(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = iter(
+        [
+            "Show me the face.",
+            "/image nowhere.jpg",
+            f"/image {folder / 'photo.png'}",
+            "And now?",
+            "/new",
+            "",
+            "Hi.",
+        ]
+    )
+
+    def type_line(prompt: str) -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr(builtins, "input", type_line)
+    assert chat.main(words(folder, tmp_path / "out")) == 0
+    texts = (tmp_path / "out" / "reply.txt").read_text().splitlines()
+    assert len(texts) == 3
+    count = sum(text.count(FACE_TOKEN) for text in texts)
+    assert {p.name for p in (tmp_path / "out").glob("*.glb")} == {f"face_{n}.glb" for n in range(count)}
+    shown = capsys.readouterr()
+    assert "nowhere.jpg: no such image file" in shown.err and "goes with your next message" in shown.out
+
+
+def test_a_photograph_is_cut_by_its_landmarks_as_in_training(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = np.random.default_rng(0).uniform(15, 30, (68, 2)).astype(np.float32)
+    np.save(tmp_path / "photo.npy", points)
+    seen = []
+    original = ChatSession.say
+    monkeypatch.setattr(
+        ChatSession, "say", lambda self, text, image: seen.append(image) or original(self, text, image)
+    )
+    more = [
+        "--prompt",
+        "Who?",
+        "--image",
+        str(folder / "photo.png"),
+        "--landmarks",
+        str(tmp_path / "photo.npy"),
+    ]
+    assert chat.main(words(folder, tmp_path / "out", *more)) == 0
+    assert seen[0].size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--checkpoint", "no-run", "no-run holds no checkpoint"),
+        ("--image", "no.png", "no.png: no such image file"),
+        ("--head", "no.npz", "no.npz"),
+        ("--backbone", "./no-llava", "no-llava"),
+        ("--prompt", " ", "empty"),
+        ("--prompt", "<image> who?", "<image>"),
+        ("--max-new-tokens", "0", "max-new-tokens"),
+        ("--temperature", "-1", "temperature"),
+        ("--temperature", "nan", "temperature"),
+        ("--landmarks", "no.npy", "without the --image"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_and_writes_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, says: str
+) -> None:
+    arguments = words(folder, tmp_path / "out", "--prompt", "Who?")
+    assert chat.main([*arguments, option, value]) == 1
+    error = capsys.readouterr().err
+    assert says in error and "Traceback" not in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_another_head_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_head(small_head_data(seed=1), tmp_path / "other.npz")
+    arguments = words(folder, tmp_path / "out", "--prompt", "Who?", "--head", str(tmp_path / "other.npz"))
+    assert chat.main(arguments) == 1
+    assert "trained with head model" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""The chat session: memory, faces, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_head import small_head
+from talking_model import gray_image, talking_model
+
+from facegpt.chat import ChatSession, answer, context_length, newest_checkpoint, question
+from facegpt.errors import CheckpointError, ImageError, SampleError
+from facegpt.model.facegpt import FaceGPT
+from facegpt.model.generation import Reply
+from facegpt.sample import FACE_TOKEN, Message, Sample
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> FaceGPT:
+    return talking_model(small_head(), tmp_path_factory.mktemp("backbone") / "tiny")
+
+
+def test_every_face_token_of_the_reply_has_its_parameters_and_probability(model: FaceGPT) -> None:
+    turn = ChatSession(model, max_new_tokens=5).say("Show me the face.", gray_image())
+    assert turn.text.count(FACE_TOKEN) == len(turn.faces) == len(turn.probabilities) > 0
+    for face, probability in zip(turn.faces, turn.probabilities, strict=True):
+        assert face.to_vector().shape == (1, small_head().layout.total)
+        assert 0 < probability <= 1
+
+
+def test_a_reply_is_the_one_that_the_whole_conversation_written_by_hand_gets(model: FaceGPT) -> None:
+    session = ChatSession(model, max_new_tokens=4)
+    first = session.say("Show me the face.", gray_image())
+    second = session.say("And now?", Image.new("RGB", (20, 30), "red"))
+    by_hand = Sample(
+        "by hand",
+        "test",
+        [
+            Message("user", "<image>\nShow me the face."),
+            Message("assistant", first.text),
+            Message("user", "<image>\nAnd now?"),
+        ],
+        [gray_image(), Image.new("RGB", (20, 30), "red")],
+    )
+    reply = answer(model, [by_hand], max_new_tokens=4)[0]
+    assert reply.text == second.text
+    assert reply.faces is not None
+    faces = torch.cat([face.to_vector() for face in second.faces])
+    assert torch.equal(reply.faces.to_vector(), faces)
+
+
+def test_the_batch_gives_what_single_requests_give(model: FaceGPT) -> None:
+    requests = [
+        question("Show me the face.", gray_image()),
+        question("A longer question without any picture, if you please?"),
+        question("Why?", Image.new("RGB", (9, 9), "blue")),
+    ]
+    together = answer(model, requests, max_new_tokens=4)
+    for request, reply in zip(requests, together, strict=True):
+        alone = answer(model, [request], max_new_tokens=4)[0]
+        assert alone.text == reply.text
+        if alone.faces is not None and reply.faces is not None:
+            assert torch.allclose(alone.faces.to_vector(), reply.faces.to_vector(), atol=1e-4)
+
+
+def test_a_reply_without_a_face_is_an_ordinary_turn(tmp_path: Path) -> None:
+    silent = talking_model(small_head(), tmp_path / "tiny", speaks=False)
+    row = next(p for n, p in silent.named_parameters() if "lm_head" in n and "trainable_tokens" in n)
+    row.data.zero_()  # the output layer has no bias: its logit is 0, others are above
+    turn = ChatSession(silent, max_new_tokens=4).say("How are you?")
+    assert turn.faces == [] and turn.probabilities == []
+
+
+def test_a_failed_turn_leaves_the_conversation_as_it_was(model: FaceGPT, tmp_path: Path) -> None:
+    session = ChatSession(model, max_new_tokens=3)
+    session.say("Show me the face.")
+    before = list(session.messages)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff not a picture")
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        session.say("And this?", broken)
+    with pytest.raises(SampleError, match="context"):
+        session.say("word " * context_length(model))
+    assert session.messages == before and session.images == []
+    session.say("Go on.")
+    assert len(session.messages) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "match"), [("  ", "empty"), ("<image>\nWho?", "<image>"), (f"Is it {FACE_TOKEN}?", FACE_TOKEN)]
+)
+def test_texts_that_cannot_be_encoded_are_refused(model: FaceGPT, text: str, match: str) -> None:
+    with pytest.raises(SampleError, match=match):
+        ChatSession(model).say(text)
+
+
+def test_an_answer_is_cut_where_the_context_ends(model: FaceGPT) -> None:
+    words = "word " * 60
+    session = ChatSession(model, max_new_tokens=10_000)
+    used = len(answer(model, [question(words)], max_new_tokens=1)[0].ids)
+    assert used == 1
+    session.say(words)  # would run beyond the last position without the limit
+
+
+def test_an_empty_reply_and_a_spelled_placeholder_do_not_break_the_history(
+    model: FaceGPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies = iter(["", "It shows <image> here.", "Fine."])
+    nothing = torch.zeros(0)
+    monkeypatch.setattr(
+        "facegpt.chat.FaceGPT.generate", lambda *_, **__: [Reply(next(replies), nothing, None, nothing)]
+    )
+    session = ChatSession(model)
+    assert session.say("Hello?", gray_image()).text == ""
+    assert session.messages == [] and session.images == []
+    session.say("Hello?")
+    assert session.say("Go on.").text == "Fine."
+
+
+def test_sampling_is_repeatable_by_its_seed(model: FaceGPT) -> None:
+    texts = [ChatSession(model, 6, temperature=1.5, seed=seed).say("Tell me.").text for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_reset_forgets(model: FaceGPT) -> None:
+    session = ChatSession(model, max_new_tokens=3)
+    first = session.say("Show me the face.", gray_image()).text
+    session.say("Another.")
+    session.reset()
+    assert session.say("Show me the face.", gray_image()).text == first and len(session.images) == 1
+
+
+def test_a_run_means_its_newest_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        newest_checkpoint(tmp_path)
+    for step in ("step_000020", "step_000100", "step_000300"):
+        folder = tmp_path / "checkpoints" / step
+        folder.mkdir(parents=True)
+        if step != "step_000300":  # still being written
+            (folder / "facegpt.json").write_text("{}")
+    assert newest_checkpoint(tmp_path).name == "step_000100"
+    assert newest_checkpoint(tmp_path / "checkpoints" / "step_000020").name == "step_000020"
