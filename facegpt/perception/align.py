@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from facegpt.errors import LandmarkError
+from facegpt.errors import ConfigError, LandmarkError
 
 ALIGNED_SIZE = 112
 # ArcFace's template (left eye in the image, right eye, nose tip, mouth corners). It is published in OpenCV
@@ -27,9 +27,9 @@ _TEMPLATE = (
     (70.7299, 92.2041),
 )
 CROP_SCALE = 1.25 * 1.1  # DECA's test crop: landmark box x 1.1 x 1.25
-_LARGEST_CROP = (
-    4  # in photo sides; landmarks that span more are broken, and their crop would exhaust the memory
-)
+LARGEST_CROP = 8192  # photo pixels a side: cutting it takes up to 1 GB
+SMALLEST_SIZE = 16  # of a crop; a smaller one reads far beyond its square to average
+MOST_SIDES = 4  # of the photo in a crop; landmarks that span more are broken
 
 
 def five_points(landmarks: Tensor) -> Tensor:
@@ -83,9 +83,8 @@ def warp(image: Tensor, matrix: Tensor, size: int) -> Tensor:
     target = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
     source = (target - matrix[:, None, :2, 2]) @ inverse.transpose(1, 2)  # (B, size * size, 2)
     grid = source * source.new_tensor((2 / width, 2 / height)) - 1
-    grid = grid.clamp(-4, 4).reshape(
-        -1, size, size, 2
-    )  # far outside is black all the same, and safe as an index
+    # Far outside is black all the same, and safe as an index.
+    grid = grid.clamp(-4, 4).reshape(-1, size, size, 2)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -101,53 +100,77 @@ def align_face(image: Tensor, landmarks: Tensor) -> Tensor:
         return warp(image, fit_similarity(points, template), ALIGNED_SIZE)
 
 
+def check_crop(
+    photo_size: tuple[int, int], landmarks: Tensor, scale: float = CROP_SCALE
+) -> tuple[float, float, int]:
+    """The square that `crop_face` would cut, computed from the photo's (width, height) alone.
+
+    landmarks (68,2): pixels of the photo. Returns the square's center x, y and its side in photo pixels.
+    Raises LandmarkError for landmarks that are not finite, that do not lie on the photo, or that ask for a
+    crop of no pixel, of more than `MOST_SIDES` photo sides or of more than `LARGEST_CROP` pixels a side.
+    """
+    if tuple(landmarks.shape) != (68, 2):
+        raise LandmarkError(f"a crop needs 68 landmarks (68, 2), got {tuple(landmarks.shape)}")
+    if not bool(torch.isfinite(landmarks).all()):
+        raise LandmarkError("a crop needs finite landmarks: detect them again")
+    width, height = photo_size
+    points = landmarks.to(torch.float64)
+    low, high = points.amin(dim=0), points.amax(dim=0)
+    side = int(float((high - low).mean()) * scale)
+    cx, cy = ((low + high) / 2).tolist()
+    photo = f"the photo of {width} x {height}: check them"
+    if side < 1 or side > MOST_SIDES * max(width, height):
+        raise LandmarkError(f"the landmarks ask for a crop of {side:.6g} pixels from {photo}")
+    if side > LARGEST_CROP:
+        raise LandmarkError(
+            f"the landmarks ask for a crop of {side} pixels, {LARGEST_CROP} is the limit: "
+            "check them or shrink the photo"
+        )
+    if not (0 <= cx <= width and 0 <= cy <= height):
+        raise LandmarkError(f"the landmarks' center ({cx:.6g}, {cy:.6g}) is outside {photo}")
+    return cx, cy, side
+
+
 def crop_face(
     image: Image.Image, landmarks: Tensor, size: int = 224, scale: float = CROP_SCALE
 ) -> tuple[Image.Image, Tensor, Tensor]:
     """Cut a square around a face, as DECA does at test time.
 
-    landmarks (68,2): pixels of `image`. The square is centred on the landmark box, its side
-    int(mean(box width, box height) * scale) photo pixels; its corners land on the centres of the crop's
+    landmarks (68,2): pixels of `image`. The square is centered on the landmark box, its side
+    int(mean(box width, box height) * scale) photo pixels; its corners land on the centers of the crop's
     corner pixels. What lies outside the photo repeats its edge. Unlike DECA, shrinking averages over the
     source pixels instead of skipping them.
 
     Returns the RGB crop of side `size`, the landmarks (68,2) in its pixels, and the (3,3) float64 matrix that
-    takes photo pixels to crop pixels. Raises LandmarkError for landmarks that are not finite or that do not
-    lie on the photo.
+    takes photo pixels to crop pixels. Raises LandmarkError where `check_crop` does, and ConfigError for a
+    `size` below `SMALLEST_SIZE` or above `LARGEST_CROP`.
     """
-    if tuple(landmarks.shape) != (68, 2) or not bool(torch.isfinite(landmarks).all()):
-        raise LandmarkError(f"a crop needs 68 finite landmarks (68, 2), got {tuple(landmarks.shape)}")
-    points = landmarks.to(torch.float64)
-    low, high = points.amin(dim=0), points.amax(dim=0)
-    side = int(float((high - low).mean()) * scale)
-    cx, cy = ((low + high) / 2).tolist()
-    if side < 1 or side > _LARGEST_CROP * max(image.size):
-        raise LandmarkError(
-            f"the landmarks ask for a crop of {side} pixels from a photo of {image.size}: check them"
+    if not SMALLEST_SIZE <= size <= LARGEST_CROP:
+        raise ConfigError(
+            f"a face crop of {size} pixels cannot be made: choose {SMALLEST_SIZE} to {LARGEST_CROP}"
         )
-    if not (0 <= cx <= image.width and 0 <= cy <= image.height):
-        raise LandmarkError(
-            f"the landmarks' centre ({cx:.0f}, {cy:.0f}) is outside the photo of {image.size}"
-        )
+    cx, cy, side = check_crop(image.size, landmarks, scale)
     zoom = (size - 1) / side
     matrix = torch.eye(3, dtype=torch.float64)
     matrix[0, 0] = matrix[1, 1] = zoom
     matrix[0, 2], matrix[1, 2] = 0.5 - zoom * (cx - side / 2), 0.5 - zoom * (cy - side / 2)
-    crop = _resample(
-        image.convert("RGB"), (cx - side / 2 - 0.5 / zoom, cy - side / 2 - 0.5 / zoom), size / zoom, size
-    )
-    cropped_landmarks = apply_matrix(matrix[None], points[None])[0]
-    return crop, cropped_landmarks.to(landmarks.dtype), matrix
+    corner = (cx - side / 2 - 0.5 / zoom, cy - side / 2 - 0.5 / zoom)
+    crop = _resample(image, corner, size / zoom, size)
+    points = apply_matrix(matrix[None], landmarks[None].to(torch.float64))[0]
+    return crop, points.to(landmarks.dtype), matrix
 
 
 def _resample(image: Image.Image, corner: tuple[float, float], side: float, size: int) -> Image.Image:
-    """The square at `corner` of `side` photo pixels at another size, antialiased, edges repeated."""
+    """The square at `corner` of `side` photo pixels as RGB at another size, antialiased, edges repeated."""
     support = math.ceil(2 * max(side / size, 1.0)) + 1  # what the bicubic filter reads around the square
     left, top = math.floor(corner[0]) - support, math.floor(corner[1]) - support
     extent = math.ceil(side) + 2 * support + 1
-    pixels = np.asarray(image)
-    columns = np.clip(np.arange(left, left + extent), 0, image.width - 1)
-    rows = np.clip(np.arange(top, top + extent), 0, image.height - 1)
-    padded = Image.fromarray(pixels[rows][:, columns])
+    # Only what the photo has of it is converted; the rest repeats the edge.
+    within = (
+        max(left, 0), max(top, 0), min(left + extent, image.width), min(top + extent, image.height)
+    )  # fmt: skip
+    pixels = np.asarray(image.crop(within).convert("RGB"))
+    columns, rows = (within[0] - left, left + extent - within[2]), (within[1] - top, top + extent - within[3])
+    padded = Image.fromarray(np.pad(pixels, (rows, columns, (0, 0)), mode="edge"))
     x, y = corner[0] - left, corner[1] - top
     return padded.resize((size, size), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side))

@@ -5,8 +5,17 @@ import pytest
 import torch
 from PIL import Image
 
-from facegpt.errors import LandmarkError
-from facegpt.perception.align import align_face, apply_matrix, crop_face, fit_similarity, five_points, warp
+from facegpt.errors import ConfigError, LandmarkError
+from facegpt.perception.align import (
+    LARGEST_CROP,
+    align_face,
+    apply_matrix,
+    check_crop,
+    crop_face,
+    fit_similarity,
+    five_points,
+    warp,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -167,16 +176,48 @@ def test_crop_averages_when_it_shrinks():
     assert abs(pixels.astype(float) - 127.5).max() < 8
 
 
-@pytest.mark.parametrize(
-    "landmarks",
-    [
-        torch.zeros(67, 2),
-        torch.full((68, 2), torch.nan),
-        torch.full((68, 2), 30.0),  # one point
-        box_landmarks(0, 0, 1e6, 1e6),  # would need a crop of a million pixels
-        box_landmarks(200, 200, 240, 240),  # beside the photo
-    ],
-)
-def test_crop_refuses_impossible_landmarks(landmarks):
-    with pytest.raises(LandmarkError):
-        crop_face(photo(64, 64), landmarks)
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK"])
+def test_a_crop_of_any_color_mode_is_the_crop_of_the_photo_as_rgb(mode):
+    image, landmarks = photo(64, 48).convert(mode), box_landmarks(-5, 10, 45, 60)
+    crop, expected = (crop_face(each, landmarks, 32)[0] for each in (image, image.convert("RGB")))
+    assert crop.mode == "RGB" and np.array_equal(np.asarray(crop), np.asarray(expected))
+
+
+def one_astray(value: float) -> torch.Tensor:
+    landmarks = box_landmarks(10, 10, 50, 50)
+    landmarks[40, 1] = value
+    return landmarks
+
+
+IMPOSSIBLE = [
+    ((64, 64), torch.zeros(67, 2), r"\(67, 2\)"),
+    ((64, 64), torch.full((68, 2), torch.nan), "finite"),
+    ((64, 64), torch.full((68, 2), 30.0), "a crop of 0 pixels"),
+    ((64, 64), torch.full((68, 2), 1e20), "a crop of 0 pixels"),
+    ((64, 64), one_astray(1e20), r"a crop of 6.875e\+19 pixels"),
+    ((64, 64), one_astray(-3e38), r"a crop of 2.0625e\+38 pixels"),
+    ((64, 64), box_landmarks(0, 0, 1e6, 1e6), "a crop of 1.375e"),
+    ((64, 64), box_landmarks(200, 200, 240, 240), "outside the photo of 64 x 64"),
+    # within the longer side but beside the photo all the same
+    ((200, 300), box_landmarks(235, 100, 275, 140), "outside the photo of 200 x 300"),
+    # fewer than four photo sides, and still 13.8 GiB
+    ((20000, 4000), box_landmarks(-20000, -26000, 40000, 30000), f"{LARGEST_CROP} is the limit"),
+]
+
+
+@pytest.mark.parametrize(("size", "landmarks", "message"), IMPOSSIBLE)
+def test_impossible_landmarks_are_refused_alike_with_and_without_the_photo(size, landmarks, message):
+    with pytest.raises(LandmarkError, match=message):
+        check_crop(size, landmarks)
+    with pytest.raises(LandmarkError, match=message):
+        crop_face(Image.new("1", size), landmarks)
+
+
+def test_the_square_is_known_before_the_photo_is_read():
+    assert check_crop((640, 480), box_landmarks(200.0, 150.0, 300.0, 270.0)) == (250, 210, 151)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1, 15, LARGEST_CROP + 1])
+def test_crops_of_no_or_too_many_pixels_are_refused(size):
+    with pytest.raises(ConfigError, match=f"a face crop of {size} pixels"):
+        crop_face(photo(64, 64), box_landmarks(10, 10, 50, 50), size)
