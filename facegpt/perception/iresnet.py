@@ -73,6 +73,8 @@ def iresnet_from_state(state: Mapping[str, Tensor]) -> IResNet:
     found = [re.match(r"layer(\d)\.(\d+)\.", name) for name in state]
     indices = [(int(m[1]), int(m[2])) for m in found if m]
     blocks = [1 + max(index for layer, index in indices if layer == number) for number in (1, 2, 3, 4)]
+    if sum(blocks) > len(state):
+        raise KeyError(f"the weights of {sum(blocks)} blocks in {len(state)} tensors")
     widths = [state[f"layer{number}.0.conv1.weight"].shape[0] for number in (1, 2, 3, 4)]
     with torch.device("meta"):
         network = IResNet(blocks, widths, state["fc.weight"].shape[0])

@@ -16,14 +16,11 @@ import numpy as np
 
 from facegpt.errors import CheckpointError
 
+LARGEST_FILE = 1 << 30  # bytes; ArcFace's largest, IResNet-200, has half of it
+MOST_FIELDS = 100_000  # of one message; IResNet-200 has some 3,000; each costs a hundred times its bytes
 _DTYPES = {1: np.float32, 6: np.int32, 7: np.int64, 10: np.float16, 11: np.float64}
-_VALUE_FIELDS = {
-    np.float32: 4,
-    np.int32: 5,
-    np.int64: 7,
-    np.float16: 5,
-    np.float64: 10,
-}  # when raw_data is unused
+# Where the numbers are when raw_data is unused.
+_VALUE_FIELDS = {np.float32: 4, np.int32: 5, np.int64: 7, np.float16: 5, np.float64: 10}
 
 
 @dataclass
@@ -38,38 +35,48 @@ class OnnxNode:
 
 @dataclass
 class OnnxGraph:
-    """Nodes in execution order, weights by name, names of the inputs (without weights) and outputs."""
+    """Nodes in execution order, weights by name, inputs (without weights) and names of the outputs.
+
+    inputs: name -> declared shape, with None for a free dimension; empty where none is declared.
+    """
 
     nodes: list[OnnxNode]
     weights: dict[str, np.ndarray]
-    inputs: list[str]
+    inputs: dict[str, list[int | None]]
     outputs: list[str]
 
 
 def read_onnx(path: str | Path) -> OnnxGraph:
     """Read the graph of an `.onnx` file with its weights inside.
 
-    Raises CheckpointError, naming the file, when it is no ONNX file, cut off, or keeps its weights elsewhere.
+    Raises CheckpointError, naming the file, when it is no ONNX file, cut off, larger than `LARGEST_FILE`, or
+    keeps its weights elsewhere.
     """
     path = Path(path)
     try:
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise ValueError(f"{size} bytes, {LARGEST_FILE} is the limit")
         graph = _message(_message(memoryview(path.read_bytes()))[7][-1])
         weights = dict(_tensor(_message(tensor)) for tensor in graph[5])
+        inputs = dict(_input(_message(value)) for value in graph[11])
         return OnnxGraph(
             nodes=[_node(_message(node)) for node in graph[1]],
             weights=weights,
-            inputs=[name for value in graph[11] if (name := _text(_message(value)[1][0])) not in weights],
+            inputs={name: shape for name, shape in inputs.items() if name not in weights},
             outputs=[_text(_message(value)[1][0]) for value in graph[12]],
         )
-    except (OSError, IndexError, KeyError, ValueError, TypeError, struct.error) as error:
+    except (OSError, IndexError, KeyError, ValueError, TypeError, OverflowError, struct.error) as error:
         raise CheckpointError(f"{path}: not a whole ONNX file with its weights inside ({error!r})") from error
 
 
 def _message(data: Any) -> dict[int, list[Any]]:
     """Field number -> values in order; nested messages stay memoryviews."""
     fields: dict[int, list[Any]] = defaultdict(list)
-    position = 0
+    position = count = 0
     while position < len(data):
+        count += 1
+        if count > MOST_FIELDS:
+            raise ValueError(f"a message of more than {MOST_FIELDS} fields")
         key, position = _varint(data, position)
         number, wire = key >> 3, key & 7
         value: Any
@@ -108,33 +115,52 @@ def _text(data: memoryview) -> str:
     return bytes(data).decode("utf-8")
 
 
-def _numbers(values: list[Any], dtype: type) -> list[Any]:
-    """A repeated scalar, packed into one block or written one by one."""
-    numbers: list[Any] = []
+def _numbers(values: list[Any], dtype: type) -> np.ndarray:
+    """A repeated scalar, packed into blocks or written one by one, as an array (N,)."""
+    blocks: list[Any] = [np.zeros(0, dtype)]
     for value in values:
         if not isinstance(value, memoryview):
-            numbers.append(value)
+            blocks.append([value])
         elif issubclass(dtype, np.floating):
-            numbers.extend(np.frombuffer(value, dtype).tolist())
+            blocks.append(np.frombuffer(value, dtype))
         else:
-            position = 0
-            while position < len(value):
-                number, position = _varint(value, position)
-                numbers.append(number)
+            blocks.append(_unpacked(value))
+    return np.concatenate(blocks).astype(dtype)
+
+
+def _unpacked(data: memoryview) -> list[int]:
+    numbers: list[int] = []
+    position = 0
+    while position < len(data):
+        number, position = _varint(data, position)
+        numbers.append(number)
+        if len(numbers) > MOST_FIELDS:
+            raise ValueError(f"more than {MOST_FIELDS} numbers that are not stored as raw data")
     return numbers
+
+
+def _input(fields: dict[int, list[Any]]) -> tuple[str, list[int | None]]:
+    """Name and declared shape of a graph's input: ValueInfo -> type -> tensor type -> shape -> dimensions."""
+    name = _text(fields[1][0])
+    for number in (2, 1, 2):
+        if not fields[number]:
+            return name, []
+        fields = _message(fields[number][0])
+    sizes = [_message(dimension)[1] for dimension in fields[1]]
+    return name, [size[0] if size and size[0] > 0 else None for size in sizes]
 
 
 def _tensor(fields: dict[int, list[Any]]) -> tuple[str, np.ndarray]:
     name = _text(fields[8][0]) if fields[8] else ""
     if fields[13]:
         raise ValueError(f"weights of {name} lie in another file")
-    shape, dtype = _numbers(fields[1], np.int64), _DTYPES[fields[2][0]]
+    shape, dtype = _numbers(fields[1], np.int64).tolist(), _DTYPES[fields[2][0]]
     if fields[9]:
         array = np.frombuffer(fields[9][0], dtype)
     elif dtype is np.float16:  # stored as the 16 bits of each number
-        array = np.array(_numbers(fields[5], np.int32), np.uint16).view(np.float16)
+        array = _numbers(fields[5], np.int32).astype(np.uint16).view(np.float16)
     else:
-        array = np.array(_numbers(fields[_VALUE_FIELDS[dtype]], dtype), dtype)
+        array = _numbers(fields[_VALUE_FIELDS[dtype]], dtype)
     return name, array.reshape(shape)
 
 
@@ -152,9 +178,9 @@ def _node(fields: dict[int, list[Any]]) -> OnnxNode:
         elif kind == 4:
             attributes[name] = _tensor(_message(attribute[5][0]))[1]
         elif kind == 6:
-            attributes[name] = _numbers(attribute[7], np.float32)
+            attributes[name] = _numbers(attribute[7], np.float32).tolist()
         elif kind == 7:
-            attributes[name] = _numbers(attribute[8], np.int64)
+            attributes[name] = _numbers(attribute[8], np.int64).tolist()
     return OnnxNode(
         _text(fields[4][0]), [_text(x) for x in fields[1]], [_text(x) for x in fields[2]], attributes
     )

@@ -11,7 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facegpt.errors import CheckpointError
+from facegpt.perception.align import ALIGNED_SIZE
 from facegpt.perception.onnx_file import read_onnx
+
+FACE_SHAPE = (3, ALIGNED_SIZE, ALIGNED_SIZE)
+MOST_VALUES = 1 << 27  # numbers between input and output per face, 512 MiB; IResNet-200 makes 56 million
 
 
 def _conv(attributes: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -19,6 +23,8 @@ def _conv(attributes: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | 
     pads = attributes.get("pads", [0] * 2 * spatial)
     before, after = pads[:spatial], pads[spatial:]
     x = F.pad(x, [n for pair in zip(before[::-1], after[::-1], strict=True) for n in pair])
+    if x.is_meta and x.numel() > MOST_VALUES:
+        raise ValueError(f"its padding {pads} makes {x.numel()} numbers per face, {MOST_VALUES} is the limit")
     strides, dilations = attributes.get("strides", 1), attributes.get("dilations", 1)
     return F.conv2d(x, weight, bias, stride=strides, dilation=dilations, groups=attributes.get("group", 1))
 
@@ -52,8 +58,9 @@ _OPERATIONS: dict[str, Callable[..., Tensor]] = {
 class OnnxNetwork(nn.Module):
     """Aligned faces (B,3,112,112) in [-1,1] -> features (B,D), by the nodes of an ONNX graph.
 
-    Raises CheckpointError, naming the file, for a broken file, an operation it does not know, or a graph with
-    several inputs. Networks that normalise the image inside (a leading Sub and Mul) count as unknown.
+    Raises CheckpointError, naming the file, for a broken file, an operation it does not know, a graph that
+    does not take such faces or needs more than `MOST_VALUES` numbers for one. Networks that normalise the
+    image inside (a leading Sub and Mul) count as unknown.
     """
 
     def __init__(self, path: str | Path):
@@ -66,22 +73,49 @@ class OnnxNetwork(nn.Module):
             )
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise CheckpointError(
-                f"{path}: one input and one output are needed, found {graph.inputs}, {graph.outputs}"
+                f"{path}: one input and one output are needed, found {list(graph.inputs)}, {graph.outputs}"
             )
-        self.nodes, self.input, self.output = graph.nodes, graph.inputs[0], graph.outputs[0]
-        self.buffer_names = {
-            name: f"weight_{k}" for k, name in enumerate(graph.weights)
-        }  # theirs contain dots
+        ((self.input, shape),) = graph.inputs.items()
+        self.nodes, self.output = graph.nodes, graph.outputs[0]
+        if any(size not in (None, wanted) for size, wanted in zip(shape[1:], FACE_SHAPE, strict=False)):
+            raise CheckpointError(
+                f"{path}: the network reads images {shape[1:]}, aligned faces are {FACE_SHAPE}; use another"
+            )
+        # Names in the file contain dots, which torch forbids.
+        self.buffer_names = {name: f"weight_{k}" for k, name in enumerate(graph.weights)}
         for name, array in graph.weights.items():
             tensor = torch.from_numpy(array.copy())
             self.register_buffer(
                 self.buffer_names[name], tensor.float() if tensor.is_floating_point() else tensor
             )
+        try:
+            self._rehearse()
+        except Exception as error:  # operations raise whatever a wrong name, attribute or shape leads to
+            raise CheckpointError(
+                f"{path}: the network cannot be run on an aligned face {FACE_SHAPE} "
+                f"({type(error).__name__}: {error}); use an IResNet such as w600k_r50"
+            ) from error
 
     def forward(self, aligned: Tensor) -> Tensor:
         values = {name: self.get_buffer(buffer) for name, buffer in self.buffer_names.items()}
+        return self._run(values, aligned)[self.output]
+
+    def _run(self, values: dict[str, Tensor], aligned: Tensor) -> dict[str, Tensor]:
+        """Every value of the graph by name, from its weights and the input."""
         values[self.input] = aligned
         for node in self.nodes:
             arguments = [values[name] if name else None for name in node.inputs]
             values[node.outputs[0]] = _OPERATIONS[node.op](node.attributes, *arguments)
-        return values[self.output]
+        return values
+
+    def _rehearse(self) -> None:
+        """Run one face on the meta device, where shapes are computed but no memory is taken."""
+        outputs = [node.outputs[0] for node in self.nodes]
+        if len({*outputs, *self.buffer_names, self.input}) < len(outputs) + len(self.buffer_names) + 1:
+            raise ValueError("a value is assigned twice")
+        weights = {name: self.get_buffer(buffer).to("meta") for name, buffer in self.buffer_names.items()}
+        values = self._run(weights, torch.empty(1, *FACE_SHAPE, device="meta"))
+        if (count := sum(values[name].numel() for name in outputs)) > MOST_VALUES:
+            raise ValueError(f"it makes {count} numbers per face, {MOST_VALUES} is the limit")
+        if values[self.output].ndim != 2 or len(values[self.output]) != 1:
+            raise ValueError(f"it gives {tuple(values[self.output].shape)} instead of one row of features")

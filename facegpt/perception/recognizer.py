@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -14,10 +13,12 @@ from torch import Tensor, nn
 
 from facegpt.errors import CheckpointError
 from facegpt.perception.iresnet import iresnet_from_state
+from facegpt.perception.onnx_file import LARGEST_FILE
 from facegpt.perception.onnx_network import OnnxNetwork
 from facegpt.perception.tiny_network import TinyNetwork
 
 TINY_WEIGHTS = Path(__file__).parents[1] / "assets" / "tiny_recognizer.safetensors"
+MOST_WEIGHTS = LARGEST_FILE // 4  # numbers, widened to float32; IResNet-200 has 119 million
 
 
 class Recognizer(nn.Module):
@@ -45,7 +46,8 @@ def load_recognizer(name_or_path: str | Path) -> Recognizer:
     `.onnx`: insightface's recognition models (`w600k_r50.onnx` of buffalo_l).
     `.pth`, `.pt`: a state dict of insightface's `arcface_torch` IResNets (`ms1mv3_arcface_r50_fp16`).
     `.safetensors`: either network's state dict.
-    Raises CheckpointError, naming the file, when it is missing, broken or of another network.
+    Raises CheckpointError, naming the file, when it is missing, broken, of another network, larger than
+    `LARGEST_FILE` bytes or than `MOST_WEIGHTS` numbers. No code of a file is run.
     """
     path = TINY_WEIGHTS if str(name_or_path) == "tiny" else Path(name_or_path)
     if not path.is_file():
@@ -54,28 +56,52 @@ def load_recognizer(name_or_path: str | Path) -> Recognizer:
         )
     if path.suffix == ".onnx":
         return Recognizer(OnnxNetwork(path))
+    state = _read_state(path)
     try:
-        return Recognizer(_network_from_state(_read_state(path)))
-    except (RuntimeError, KeyError, ValueError) as error:  # names or shapes do not fit
+        return Recognizer(_network_from_state(state))
+    except (RuntimeError, LookupError, ValueError, TypeError) as error:  # names or shapes do not fit
         raise CheckpointError(
             f"{path}: these are not the weights of a tiny recogniser or an IResNet: {error}"
         ) from error
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
+    """The state dict in a .safetensors, .pth or .pt file; raises CheckpointError."""
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise CheckpointError(
+            f"{path}: unknown recogniser format {path.suffix!r}, use .onnx, .pth, .pt or .safetensors"
+        )
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise CheckpointError(f"{path}: {size} bytes, {LARGEST_FILE} is the limit for a recogniser")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix in (".pth", ".pt"):
+            state = load_file(path)
+        else:
+            _check_archive(path, size)
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values()):
-                return state
-            raise CheckpointError(f"{path}: a plain state dict is needed (name -> tensor)")
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # unpicklers raise whatever their first surprise is
         raise CheckpointError(f"{path}: cannot be read as weights: {error}") from error
-    raise CheckpointError(
-        f"{path}: unknown recogniser format {path.suffix!r}, use .onnx, .pth or .safetensors"
-    )
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise CheckpointError(f"{path}: a plain state dict is needed (name -> tensor)")
+    if (count := sum(value.numel() for value in state.values())) > MOST_WEIGHTS:  # strides can repeat numbers
+        raise CheckpointError(f"{path}: {count} numbers, {MOST_WEIGHTS} is the limit for a recogniser")
+    return state
+
+
+def _check_archive(path: Path, size: int) -> None:
+    """Refuse a zip archive that unpacks to more than its `size` bytes: torch stores without compression."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > size:
+            raise CheckpointError(
+                f"{path}: {size} bytes would unpack to {unpacked}, which torch never writes; save it again"
+            )
 
 
 def _network_from_state(state: Mapping[str, Tensor]) -> nn.Module:

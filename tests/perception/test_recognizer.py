@@ -139,7 +139,7 @@ def test_onnx_network_equals_the_one_it_was_exported_from(onnx_path, small_iresn
 
 def test_onnx_graph_is_read_whole(onnx_path, small_iresnet):
     graph = read_onnx(onnx_path)
-    assert graph.inputs == ["input.1"] and len(graph.outputs) == 1
+    assert graph.inputs == {"input.1": [None, 3, 112, 112]} and len(graph.outputs) == 1
     assert [node.op for node in graph.nodes][-3:] == ["Flatten", "Gemm", "BatchNormalization"]
     strides = [node.attributes["strides"] for node in graph.nodes if node.op == "Conv"]
     assert strides.count([2, 2]) == 8 and strides.count([1, 1]) == 7
