@@ -37,7 +37,7 @@ from facegpt.evaluation.image_errors import MASK, ImageErrors, image_errors, yaw
 from facegpt.evaluation.prompts import described, face_requests, image_questions, instruct_questions
 from facegpt.files import write_json
 from facegpt.head.parameters import FaceParameters
-from facegpt.metrics.emission import emission
+from facegpt.metrics.face_token_rates import face_token_rates
 from facegpt.model.generation import Reply
 from facegpt.sample import FaceRecord, Sample
 
@@ -172,7 +172,7 @@ def emission_rates(answers: dict[str, Answers]) -> dict[str, Any]:
     for kind in answers.values():
         wanted += [int(kind.wants_face)] * len(kind.replies)
         emitted += face_counts(kind.replies)
-    rates = emission(wanted, emitted)
+    rates = face_token_rates(wanted, emitted)
     return {
         "recall": rates.recall / 100,
         "false_positive_rate": rates.false_positive_rate / 100,

@@ -35,7 +35,7 @@ from facegpt.evaluation.matching import ASPECTS, CANDIDATES, Matching, match
 from facegpt.evaluation.prompts import described, face_requests, full_text
 from facegpt.files import write_json
 from facegpt.head.parameters import FaceParameters
-from facegpt.metrics.emission import emission
+from facegpt.metrics.face_token_rates import face_token_rates
 from facegpt.model.generation import Reply
 from facegpt.sample import FaceRecord, Sample
 
@@ -127,7 +127,7 @@ class Answers:
     faces: FaceParameters
 
     def recall(self) -> float:
-        return emission([1] * len(self.replies), face_counts(self.replies)).recall / 100
+        return face_token_rates([1] * len(self.replies), face_counts(self.replies)).recall / 100
 
 
 def ask(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 IMAGE_TOKEN = "<image>"
 FACE_TOKEN = "<FACE>"
+REFERENCE_SIZE = 224  # distances of landmarks are expressed in pixels of a crop of this side
 
 
 @dataclass

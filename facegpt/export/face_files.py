@@ -17,7 +17,8 @@ from facegpt.head.files.npz import ERRORS, read_npz
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30  # of an archive, packed and unpacked: a million faces
+MAX_JSON_BYTES = 1 << 24  # of one face, which has some 20 kB; parsed it takes ten times as much
 GROUPS = tuple(ParameterLayout(neck=True, eyes=True).sizes)
 OPTIONAL = ("neck", "eyes")
 
@@ -31,23 +32,26 @@ class FaceFile:
 
 
 def read_faces(path: str | Path) -> FaceFile:
-    """Read a .json of one face, as chat.py and fit.py write it, or a .npz with one array (B,n) per group.
+    """Read a .json of one face, as `facegpt chat` writes it, or a .npz with one array (B,n) per group.
 
-    Raises SampleError when the file is missing, broken, lacks a group or holds numbers that are not finite.
+    Raises SampleError when the file is missing, broken, larger than `MAX_JSON_BYTES` or `MAX_BYTES`, lacks a
+    group or holds numbers that are not finite in float32.
     """
     path = Path(path)
     if not path.is_file():
         raise SampleError(f"there is no file of face parameters {path}")
     if path.suffix not in (".json", ".npz"):
         raise SampleError(f"{path} is not a file of face parameters; they end in .json or .npz")
-    if path.stat().st_size > MAX_BYTES:
-        raise SampleError(f"{path} is larger than {MAX_BYTES} bytes, which no file of face parameters is")
+    limit = MAX_JSON_BYTES if path.suffix == ".json" else MAX_BYTES
+    if path.stat().st_size > limit:
+        raise SampleError(f"{path} is larger than {limit} bytes, which no such file of face parameters is")
     try:
         groups, head_id = _read_json(path) if path.suffix == ".json" else _read_npz(path)
-        tensors = {
-            name: torch.tensor(np.asarray(values, dtype=np.float32)) for name, values in groups.items()
-        }
-    except (*ERRORS, HeadFileError, AttributeError, RecursionError) as error:
+        with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite below
+            tensors = {
+                name: torch.tensor(np.asarray(values, dtype=np.float32)) for name, values in groups.items()
+            }
+    except (*ERRORS, HeadFileError, AttributeError, RecursionError, OverflowError) as error:
         raise SampleError(f"{path} is not a file of face parameters ({error!r})") from error
     missing = [name for name in GROUPS if name not in tensors and name not in OPTIONAL]
     if missing:

@@ -17,13 +17,12 @@ from facegpt.fitting.solve import axis_angle
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.losses.landmark import REFERENCE_SIZE
 from facegpt.losses.objective import FaceObjective
 from facegpt.losses.regularization import regularization
 from facegpt.render.camera import project
 from facegpt.render.lighting import sh_basis
-from facegpt.render.renderer import Rendering, render
-from facegpt.sample import FaceTarget, FaceTargets
+from facegpt.render.renderer import render
+from facegpt.sample import REFERENCE_SIZE, FaceTarget, FaceTargets
 
 CAMERA_UNITS = (100.0, 1.0, 1.0)  # about 9 per metre and two small lengths in metres: steps of their own
 JAW_LIMITS = ((-0.05, 0.6), (-0.1, 0.1), (-0.1, 0.1))  # radians: the range of a living jaw
@@ -167,12 +166,6 @@ def estimate_light(
     normal = design.T @ design / amount + ridge * torch.eye(9, dtype=torch.float64)
     bands = prior + torch.linalg.solve(normal, design.T @ (observed - design @ prior) / amount)
     return bands.repeat_interleave(3)[None].to(parameters.lighting)
-
-
-def landmark_distance(rendering: Rendering, target: FaceTarget, valid: Tensor | None = None) -> float:
-    """Mean distance of the valid landmarks in pixels of a 224 crop."""
-    distances = (rendering.landmarks[0] - target.landmarks).norm(dim=-1) * 224 / target.image.shape[-1]
-    return float(distances.mean() if valid is None else distances[valid].mean())
 
 
 def _scaled_rotation(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-REFERENCE_SIZE = 224  # landmark distances are expressed in pixels of a crop of this size
+from facegpt.sample import REFERENCE_SIZE
+
 _EMPHASISED = (28, 29, 30, 60, 61, 62, 63, 64, 65, 66, 67)  # nose ridge to tip, and the inner lips
 
 

@@ -24,7 +24,7 @@ def matching_accuracy(distances: Tensor, correct: Tensor) -> float:
     if distances.ndim != 2 or distances.shape[1] < 2 or len(distances) == 0:
         raise ValueError(f"distances (Q, K) with Q > 0 and K > 1 are needed, got {tuple(distances.shape)}")
     rows = torch.arange(len(distances), device=distances.device)
-    own = distances[rows, correct]
+    to_truth = distances[rows, correct]
     others = distances.clone()
     others[rows, correct] = torch.inf
-    return 100 * float((own < others.amin(dim=1)).double().mean())
+    return 100 * float((to_truth < others.amin(dim=1)).double().mean())

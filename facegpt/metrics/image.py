@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from facegpt.losses.landmark import REFERENCE_SIZE
+from facegpt.sample import REFERENCE_SIZE
 
 
 def landmark_error(predicted: Tensor, target: Tensor, size: int) -> Tensor:

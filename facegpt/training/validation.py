@@ -20,7 +20,7 @@ from facegpt.data.templates import FACE_QUESTIONS, face_request
 from facegpt.errors import SampleError
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.metrics.emission import emission
+from facegpt.metrics.face_token_rates import face_token_rates
 from facegpt.metrics.image import landmark_error, photometric_error
 from facegpt.model.facegpt import FaceGPT
 from facegpt.render.renderer import render
@@ -177,11 +177,12 @@ def _summary(answers: list[Answer]) -> dict[str, float]:
         own = [answer for answer in answers if answer.kind == kind]
         faces = [answer for answer in own if answer.vector is not None]
         if own:
-            values[f"{kind}/emission_recall"] = emission([1] * len(own), [a.faces for a in own]).recall
+            rates = face_token_rates([1] * len(own), [a.faces for a in own])
+            values[f"{kind}/emission_recall"] = rates.recall
         for name in ("landmark_error", "photometric_error"):
             known = [value for value in (getattr(face, name) for face in faces) if not math.isnan(value)]
             if known:
                 values[f"{kind}/{name}"] = sum(known) / len(known)
     chat = [answer.faces for answer in answers if answer.kind == CHAT]
-    values["chat/false_positive_rate"] = emission([0] * len(chat), chat).false_positive_rate
+    values["chat/false_positive_rate"] = face_token_rates([0] * len(chat), chat).false_positive_rate
     return values

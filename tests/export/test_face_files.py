@@ -58,6 +58,9 @@ ROW = {"index": 0, "group": "pose", "name": "x", "unit": "y", "value": 1.0}
         (json.dumps({"coefficients": [ROW | {"group": "hat"}]}), "unknown group hat"),
         (json.dumps({"coefficients": [ROW] * 6}), "holds no camera, lighting"),
         (json.dumps({"coefficients": [ROW | {"value": "much"}]}), "not a file of face parameters"),
+        (json.dumps({"coefficients": [ROW | {"value": 10**400}]}), "not a file of face parameters"),
+        ('{"coefficients": ' + "1" * 5000 + "}", "not a file of face parameters"),
+        (" " * (1 << 24) + "{}", "larger than 16777216 bytes"),
     ],
 )
 def test_other_json_is_refused(tmp_path, content, message):
@@ -74,6 +77,7 @@ def test_wrong_sizes_and_numbers_are_named(tmp_path):
         ({"pose": arrays["pose"][:, :5]}, r"pose has shape \(2, 5\)"),
         ({"shape": arrays["shape"][:1]}, r"shape has shape \(1, 6\)"),
         ({"shape": arrays["shape"] * np.nan}, "shape has values that are not finite"),
+        ({"shape": arrays["shape"].astype(np.float64) * 1e300}, "shape has values that are not finite"),
         ({"shape": np.array({}, dtype=object)}, "not a file of face parameters"),
     ):
         np.savez(tmp_path / "bad.npz", **(arrays | change))

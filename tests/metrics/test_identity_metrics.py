@@ -1,11 +1,11 @@
-"""Recognition rate, matching among candidates, and emission."""
+"""Recognition rate, matching among candidates, and the rates of face tokens."""
 
 import math
 
 import pytest
 import torch
 
-from facegpt.metrics.emission import emission
+from facegpt.metrics.face_token_rates import face_token_rates
 from facegpt.metrics.identity import matching_accuracy, recognition_rate
 
 
@@ -33,15 +33,15 @@ def test_matching_needs_something_to_confuse():
         matching_accuracy(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
 
 
-def test_emission_by_hand():
+def test_face_token_rates_by_hand():
     # wanted 1: came, missing, came twice; wanted 3: two came; wanted none: silent twice, one, two
-    result = emission([1, 1, 1, 3, 0, 0, 0, 0], [1, 0, 2, 2, 0, 0, 1, 2])
+    result = face_token_rates([1, 1, 1, 3, 0, 0, 0, 0], [1, 0, 2, 2, 0, 0, 1, 2])
     assert math.isclose(result.recall, 100 * 4 / 6)
     assert result.false_positive_rate == 50
 
 
-def test_emission_without_a_case_is_not_a_number():
-    assert math.isnan(emission([1, 2], [1, 2]).false_positive_rate)
-    assert math.isnan(emission([0], [0]).recall)
+def test_face_token_rates_without_a_case_is_not_a_number():
+    assert math.isnan(face_token_rates([1, 2], [1, 2]).false_positive_rate)
+    assert math.isnan(face_token_rates([0], [0]).recall)
     with pytest.raises(ValueError):
-        emission([1, 1], [1])
+        face_token_rates([1, 1], [1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Emission:
+class FaceTokenRates:
     """Percentages; NaN where no answer of that kind was asked for.
 
     recall: wanted faces that came. false_positive_rate: answers that should hold no face and hold one.
@@ -18,7 +18,7 @@ class Emission:
     false_positive_rate: float
 
 
-def emission(wanted: Sequence[int], emitted: Sequence[int]) -> Emission:
+def face_token_rates(wanted: Sequence[int], emitted: Sequence[int]) -> FaceTokenRates:
     """Compare the number of faces per answer with the number wanted there.
 
     In an answer that wants n faces, at most n of the emitted ones count as found; surplus faces there are not
@@ -27,7 +27,7 @@ def emission(wanted: Sequence[int], emitted: Sequence[int]) -> Emission:
     pairs = list(zip(wanted, emitted, strict=True))
     total, found = sum(wanted), sum(min(w, e) for w, e in pairs)
     silent = [e for w, e in pairs if w == 0]
-    return Emission(
+    return FaceTokenRates(
         recall=100 * found / total if total else math.nan,
         false_positive_rate=100 * sum(e > 0 for e in silent) / len(silent) if silent else math.nan,
     )
