@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from facegpt.errors import ConfigError
 from facegpt.fitting.solve import axis_angle
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
@@ -24,7 +25,8 @@ from facegpt.render.lighting import sh_basis
 from facegpt.render.renderer import render
 from facegpt.sample import REFERENCE_SIZE, FaceTarget, FaceTargets
 
-CAMERA_UNITS = (100.0, 1.0, 1.0)  # about 9 per metre and two small lengths in metres: steps of their own
+SMALLEST_SIZE, LARGEST_SIZE = 32, 2048  # pixels a side; a fit of the largest takes some 3 GB
+CAMERA_UNITS = (100.0, 1.0, 1.0)  # about 9 per metre and two small lengths in metres: scaled to equal steps
 JAW_LIMITS = ((-0.05, 0.6), (-0.1, 0.1), (-0.1, 0.1))  # radians: the range of a living jaw
 JAW_SIDEWAYS = 0.03  # standard deviation in radians: a jaw mostly opens, crooked mouths are expressions
 
@@ -52,6 +54,14 @@ class FitSettings:
     )
 
 
+def check_fit_size(size: int) -> None:
+    """Raise ConfigError unless a photograph can be fitted at `size` x `size` pixels."""
+    if not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+        raise ConfigError(
+            f"a face cannot be fitted at {size} pixels: choose a size from {SMALLEST_SIZE} to {LARGEST_SIZE}"
+        )
+
+
 def fit_face(
     head: HeadModel,
     target: FaceTarget,
@@ -68,8 +78,10 @@ def fit_face(
     photographs; on a single one they bend the mouth to follow every error of the detector, so here all
     landmarks count the same. progress is told after every step. The result carries no gradient.
 
-    Raises ValueError when fewer than 6 landmarks are valid (the closed form needs them).
+    Raises ConfigError for a target of another size than `check_fit_size` allows, and ValueError when fewer
+    than 6 landmarks are valid (the closed form needs them).
     """
+    check_fit_size(target.image.shape[-1])
     settings = settings or FitSettings()
     valid = torch.ones(68, dtype=torch.bool) if valid is None else valid
     report = progress or (lambda stage, done, steps: None)

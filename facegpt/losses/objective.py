@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from facegpt.errors import SampleError
+from facegpt.errors import ConfigError, SampleError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.losses.landmark import landmark_loss
 from facegpt.losses.perceptual import perceptual_loss
 from facegpt.losses.pixel import pixel_loss
 from facegpt.losses.regularization import regularization
-from facegpt.perception.recognizer import Recognizer
+from facegpt.perception.recognizer import Recognizer, check_recognizer
 from facegpt.render.renderer import Rendering
 from facegpt.sample import FaceTargets
 
@@ -36,14 +36,17 @@ class ObjectiveWeights:
 class FaceObjective:
     """L_face of every face of a batch.
 
-    Raises ValueError when the perceptual part is weighted but there is no recogniser.
+    Raises ConfigError when the perceptual part is weighted but there is no recogniser, or one that cannot
+    read the aligned faces it is fed.
     """
 
     def __init__(
         self, weights: ObjectiveWeights, recognizer: Recognizer | None, layout: ParameterLayout
     ) -> None:
-        if weights.perceptual > 0 and recognizer is None:
-            raise ValueError("the perceptual loss has a weight but no recogniser: give one, or weight 0")
+        if weights.perceptual > 0:
+            if recognizer is None:
+                raise ConfigError("the perceptual loss has a weight but no recogniser: give one, or weight 0")
+            check_recognizer(recognizer)
         self.weights = weights
         self.recognizer = recognizer
         self.layout = layout

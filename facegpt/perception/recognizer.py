@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from facegpt.errors import CheckpointError
+from facegpt.errors import CheckpointError, ConfigError
+from facegpt.perception.align import ALIGNED_SIZE
 from facegpt.perception.iresnet import iresnet_from_state
 from facegpt.perception.onnx_file import LARGEST_FILE
 from facegpt.perception.onnx_network import OnnxNetwork
@@ -37,6 +38,26 @@ class Recognizer(nn.Module):
     def train(self, mode: bool = True) -> Recognizer:
         """Stays in evaluation mode, whatever the module it hangs in does."""
         return super().train(False)
+
+
+@torch.no_grad()
+def check_recognizer(recognizer: Recognizer) -> None:
+    """Raise ConfigError unless it gives finite features (1,D) of a black aligned face (1,3,112,112)."""
+    tensors = (*recognizer.parameters(), *recognizer.buffers())
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
+    face = like.new_zeros(1, 3, ALIGNED_SIZE, ALIGNED_SIZE)
+    try:
+        features = recognizer(face)
+    except Exception as error:  # networks raise whatever another size or channel count leads to
+        raise ConfigError(
+            f"the recogniser cannot read aligned RGB faces of {ALIGNED_SIZE} x {ALIGNED_SIZE} pixels "
+            f"({error}); choose one that is made for them"
+        ) from error
+    if features.ndim != 2 or len(features) != 1 or not bool(features.isfinite().all()):
+        raise ConfigError(
+            f"the recogniser gives {tuple(features.shape)} for one face instead of one row of finite "
+            "features; choose another"
+        )
 
 
 def load_recognizer(name_or_path: str | Path) -> Recognizer:

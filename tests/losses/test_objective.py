@@ -5,13 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from small_head import small_head
+from torch import nn
 
-from facegpt.errors import SampleError
+from facegpt.errors import ConfigError, SampleError
 from facegpt.head.parameters import FaceParameters
-from facegpt.losses.landmark import landmark_loss
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
-from facegpt.losses.pixel import pixel_loss
-from facegpt.losses.regularization import regularization
 from facegpt.perception.recognizer import Recognizer
 from facegpt.perception.tiny_network import TinyNetwork
 from facegpt.render.renderer import render
@@ -42,29 +40,67 @@ def targets_of(head, parameters: FaceParameters) -> FaceTargets:
     return FaceTargets(rendering.image, rendering.landmarks, rendering.mask, parameters.to_vector())
 
 
-def test_sum_is_the_weighted_sum_of_the_parts(head, recognizer):
-    weights = ObjectiveWeights(parameters=0.3)
-    parameters, truth = parameters_of(head, 1), parameters_of(head, 2)
-    targets, rendering = targets_of(head, truth), render(head, parameters, SIZE)
-    loss, parts = FaceObjective(weights, recognizer, head.layout)(rendering, parameters, targets)
-    assert list(parts) == ["pixel", "perceptual", "landmark", "regularization", "parameters"]
-    assert loss.shape == (2,)
-    expected = 0.5 * parts["pixel"] + 0.25 * parts["perceptual"] + 5e-4 * parts["landmark"]
-    expected = expected + 0.1 * parts["regularization"] + 0.3 * parts["parameters"]
-    assert torch.allclose(loss, expected)
-    mask = targets.skin_mask * rendering.skin_mask
-    assert torch.equal(parts["pixel"], pixel_loss(targets.image, rendering.image, mask))
-    assert torch.equal(parts["landmark"], landmark_loss(rendering.landmarks, targets.landmarks, SIZE))
-    assert torch.equal(parts["regularization"], regularization(parameters))
-    squared = (parameters.to_vector() - truth.to_vector()) ** 2
-    assert torch.allclose(parts["parameters"], squared.mean(1))
+class MeanColor(nn.Module):
+    """Features that anybody can compute: the mean color, whose direction black borders do not change."""
+
+    def forward(self, x):
+        return (x / 2 + 0.5).mean(dim=(2, 3))
+
+
+def flat(*colors) -> torch.Tensor:
+    return torch.tensor(colors)[:, :, None, None].expand(-1, 3, SIZE, SIZE)
+
+
+def test_every_part_and_their_sum_are_what_pencil_and_paper_say(head):
+    """Two flat pictures of known colors, masks, landmarks and parameters."""
+    half = torch.arange(SIZE) < SIZE // 2
+    left, top = half.float().expand(2, SIZE, SIZE), half.float()[:, None].expand(2, SIZE, SIZE)
+    face = torch.zeros(68, 2)
+    eyes, nose, mouth = ((0.34, 0.46), (0.66, 0.46)), (0.5, 0.64), ((0.37, 0.82), (0.63, 0.82))
+    face[[36, 39, 42, 45, 30, 48, 54]] = torch.tensor([eyes[0], eyes[0], eyes[1], eyes[1], nose, *mouth])
+    landmarks = SIZE * face.expand(2, 68, 2)
+    parameters = head.mean_parameters(2)
+    sizes = parameters.layout.sizes
+    parameters = parameters.replace(
+        shape=torch.tensor([[2.0], [0.0]]).expand(2, sizes["shape"]),
+        expression=torch.tensor([[1.0], [3.0]]).expand(2, sizes["expression"]),
+    )
+    truth = parameters.to_vector() + torch.tensor([[0.5], [-1.0]])
+    targets = FaceTargets(flat((0.6, 0.2, 0.3), (0.8, 0.0, 0.6)), landmarks, 0.5 * left, truth)
+    rendering = replace(
+        render(head, parameters, SIZE),
+        image=flat((0.5, 0.4, 0.1), (0.8, 0.0, 0.0)),
+        skin_mask=top,
+        landmarks=landmarks + torch.tensor([[[3.0, 0.0]], [[0.0, -1.5]]]),
+    )
+    objective = FaceObjective(ObjectiveWeights(parameters=0.3), Recognizer(MeanColor()), head.layout)
+    loss, parts = objective(rendering, parameters, targets)
+    squared_weights = (57 * 1 + 11 * 400) / 68  # of 68 landmarks, 11 weigh 20 inside the square
+    expected = {
+        "pixel": (0.5**2 * 0.09 / 0.5, 0.5**2 * 0.36 / 0.5),
+        "perceptual": (1 - 0.41 / (0.7 * 0.42**0.5), 1 - 0.64 / 0.8),
+        # 3 and 1.5 of 48 pixels are 14 and 7 of 224, in one of two coordinates
+        "landmark": (14**2 / 2 * squared_weights, 7**2 / 2 * squared_weights),
+        "regularization": (
+            (4 * sizes["shape"] + sizes["expression"]) / 224,
+            9 * sizes["expression"] / 224,
+        ),
+        "parameters": (0.25, 1.0),
+    }
+    assert list(parts) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(parts[name], torch.tensor(value), rtol=1e-5, atol=1e-6)
+    weights = {"pixel": 0.5, "perceptual": 0.25, "landmark": 5e-4, "regularization": 0.1, "parameters": 0.3}
+    total = [sum(weights[name] * value[face] for name, value in expected.items()) for face in (0, 1)]
+    torch.testing.assert_close(loss, torch.tensor(total), rtol=1e-5, atol=1e-6)
 
 
 def test_truth_costs_only_its_distance_from_the_mean(head, recognizer):
     truth = parameters_of(head, 3)
     objective = FaceObjective(ObjectiveWeights(parameters=1.0), recognizer, head.layout)
     loss, _ = objective(render(head, truth, SIZE), truth, targets_of(head, truth))
-    assert torch.allclose(loss, 0.1 * regularization(truth), atol=1e-6)
+    prior = truth.shape.square().sum(dim=1) / 224  # the other groups are at their mean
+    assert torch.allclose(loss, 0.1 * prior, atol=1e-6)
 
 
 def test_descent_approaches_the_truth(head, recognizer):
@@ -95,7 +131,7 @@ def test_parts_without_weight_are_not_computed(head):
 
 
 def test_bad_input_is_named(head):
-    with pytest.raises(ValueError, match="recogniser"):
+    with pytest.raises(ConfigError, match="no recogniser"):
         FaceObjective(ObjectiveWeights(), None, head.layout)
     parameters = parameters_of(head, 6)
     targets, rendering = targets_of(head, parameters), render(head, parameters, SIZE)
@@ -105,3 +141,25 @@ def test_bad_input_is_named(head):
             objective(rendering, parameters, replace(targets, parameters=broken))
     with pytest.raises(ValueError, match="as many faces"):
         objective(render(head, parameters, SIZE // 2), parameters, targets)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.Conv2d(1, 8, 112), "cannot read aligned RGB faces of 112 x 112"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 128 * 128, 8)), "cannot read aligned RGB faces"),
+        (nn.Conv2d(3, 8, 112), r"gives \(1, 8, 1, 1\)"),
+        (nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (2, -1))), r"gives \(2, 18816\)"),
+    ],
+)
+def test_a_recognizer_of_another_input_is_found_at_once(head, network, message):
+    with pytest.raises(ConfigError, match=message):
+        FaceObjective(ObjectiveWeights(), Recognizer(network), head.layout)
+    FaceObjective(ObjectiveWeights(perceptual=0), Recognizer(network), head.layout)
+
+
+def test_a_recognizer_of_broken_weights_is_found_at_once(head):
+    network = TinyNetwork(folded=True)
+    network.head.conv.bias.data.fill_(torch.nan)
+    with pytest.raises(ConfigError, match="finite features"):
+        FaceObjective(ObjectiveWeights(), Recognizer(network), head.layout)
