@@ -9,8 +9,6 @@ from torch import Tensor
 
 from facegpt.head.mesh import Mesh
 
-PLAIN_GRAY = 0.75  # display-coded colour of a mesh file without any
-
 
 def split_seams(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One UV per vertex: which vertex each new vertex copies (N,), UVs (N,2), triangles (F,3).
@@ -45,18 +43,7 @@ def to_picture(texture: Tensor) -> Image.Image:
     return Image.fromarray(to_bytes(texture))
 
 
-def from_picture(picture: Image.Image) -> Tensor:
-    """Picture as a texture (1,H,W,3) in [0,1]."""
-    return torch.tensor(np.asarray(picture.convert("RGB")), dtype=torch.float32)[None] / 255
-
-
 def to_linear(display: np.ndarray) -> np.ndarray:
     """Display-coded values in [0,1] to linear light by the sRGB curve (IEC 61966-2-1)."""
     x = np.clip(np.asarray(display, np.float64), 0, 1)
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-
-
-def to_display(linear: np.ndarray) -> np.ndarray:
-    """Linear light in [0,1] to display-coded values: the inverse of `to_linear`."""
-    x = np.clip(np.asarray(linear, np.float64), 0, 1)
-    return np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055)

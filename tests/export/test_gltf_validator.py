@@ -1,7 +1,7 @@
 """The Khronos glTF validator on every kind of GLB that is written; needs node and npm's gltf-validator.
 
 npm install -g gltf-validator
-NODE_PATH=$(npm root -g) python -m pytest -rs tests/test_gltf_validator.py
+NODE_PATH=$(npm root -g) python -m pytest -rs tests/export/test_gltf_validator.py
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def report_on(path: Path) -> dict[str, Any]:
     return issues
 
 
-@pytest.mark.parametrize("kind", ["coloured", "textured", "rigged", "rigged mean", "rigged built-in"])
+@pytest.mark.parametrize("kind", ["colored", "textured", "rigged", "rigged mean", "rigged built-in"])
 def test_the_validator_finds_no_error_and_no_warning(tmp_path: Path, kind: str) -> None:
     head = HeadModel.builtin() if kind == "rigged built-in" else small_head()
     face = head.mean_parameters(neck=True, eyes=True)
