@@ -75,7 +75,7 @@ class Player:
 
         def visit(index: int, above: np.ndarray) -> None:
             local = np.eye(4)
-            local[:3, :3] = rotation_of(self.rotations[index])
+            local[:3, :3] = rotation_matrix(self.rotations[index])
             local[:3, 3] = nodes[index].get("translation", [0, 0, 0])
             found[index] = above @ local
             for child in nodes[index].get("children", []):
@@ -117,13 +117,13 @@ class Player:
                 self.rotations[channel["target"]["node"]] = slerp(values[after - 1], values[after], share)
 
 
-def rotation_of(quaternion: np.ndarray) -> np.ndarray:
+def rotation_matrix(quaternion: np.ndarray) -> np.ndarray:
     x, y, z, w = quaternion / np.linalg.norm(quaternion)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + 2 * w * cross + 2 * cross @ cross
 
 
-def quaternion_of(axis_angle: Any) -> np.ndarray:
+def to_quaternion(axis_angle: Any) -> np.ndarray:
     vector = np.asarray(axis_angle, np.float64)
     angle = np.linalg.norm(vector)
     return np.append(vector * (0.5 if angle < 1e-12 else np.sin(angle / 2) / angle), np.cos(angle / 2))

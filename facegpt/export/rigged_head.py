@@ -35,7 +35,7 @@ JAW_ANGLE, TURN_ANGLE = 0.25, 0.35  # radians
 
 
 @dataclass
-class Rig:
+class FaceRig:
     """The head of one identity before expression and pose, and what moves it.
 
     surface: the neutral face with albedo. expressions (E,V,3): displacements at coefficient 1.
@@ -81,7 +81,7 @@ def export_rigged_head(
         )
     if not parameters.to_vector().isfinite().all():
         raise ValueError(f"{path.name} is not written: the face has parameters that are not finite")
-    rig = rig_of(head, parameters)
+    rig = build_rig(head, parameters)
     names, weights = list(head.expression_names), parameters.expression[0].tolist()
     glb = GlbWriter()
     metadata = head.data.metadata
@@ -121,8 +121,11 @@ def export_rigged_head(
 
 
 @torch.no_grad()
-def rig_of(head: HeadModel, parameters: FaceParameters) -> Rig:
-    """Take the face apart into what a rig stores. Computed in float64 from the arrays of the head file."""
+def build_rig(head: HeadModel, parameters: FaceParameters) -> FaceRig:
+    """Take one face apart into what a rig stores, in float64 from the arrays of the head file.
+
+    Raises ValueError for parameters of another head's sizes.
+    """
     surface = head.mesh(parameters)  # first, because it checks the parameters' sizes
     data = head.data
     face = parameters.to("cpu").to(torch.float64)
@@ -135,7 +138,7 @@ def rig_of(head: HeadModel, parameters: FaceParameters) -> Rig:
         corrective = data.pose_basis.astype(np.float64) @ (rotations[1:] - np.eye(3)).reshape(-1)
     cpu = {name: None if value is None else value.cpu() for name, value in vars(surface).items()}
     neutral = Mesh(**cpu | {"vertices": torch.tensor(shaped, dtype=torch.float32)[None]})  # type: ignore[arg-type]
-    return Rig(neutral, np.moveaxis(data.expression_basis, 2, 0), corrective, joints, rotations)
+    return FaceRig(neutral, np.moveaxis(data.expression_basis, 2, 0), corrective, joints, rotations)
 
 
 def _axis_angles(face: FaceParameters, joints: int) -> torch.Tensor:
@@ -170,7 +173,7 @@ def _influences(glb: GlbWriter, weights: np.ndarray) -> dict[str, int]:
     return {"JOINTS_0": glb.accessor(joints, VERTICES), "WEIGHTS_0": glb.accessor(shares, VERTICES)}
 
 
-def _joint_nodes(head: HeadModel, rig: Rig) -> list[dict[str, Any]]:
+def _joint_nodes(head: HeadModel, rig: FaceRig) -> list[dict[str, Any]]:
     """One node per joint, translated from its parent and turned as the face's pose says."""
     nodes: list[dict[str, Any]] = []
     for joint, parent in enumerate(head.parents):
@@ -185,7 +188,7 @@ def _joint_nodes(head: HeadModel, rig: Rig) -> list[dict[str, Any]]:
     return nodes
 
 
-def _animation(glb: GlbWriter, rig: Rig, names: list[str], weights: np.ndarray) -> dict[str, Any]:
+def _animation(glb: GlbWriter, rig: FaceRig, names: list[str], weights: np.ndarray) -> dict[str, Any]:
     """A clip that shows the head alive, from the face as it is and back to it."""
     times = np.arange(round(FRAME_RATE * DURATION) + 1) / FRAME_RATE  # (T,)
     clock = glb.accessor(times.astype(np.float32), bounds=True)

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from facegpt.sample import REFERENCE_SIZE
 
-_EMPHASISED = (28, 29, 30, 60, 61, 62, 63, 64, 65, 66, 67)  # nose ridge to tip, and the inner lips
+_EMPHASIZED = (28, 29, 30, 60, 61, 62, 63, 64, 65, 66, 67)  # nose ridge to tip, and the inner lips
 
 
 def landmark_weights(device: torch.device | str | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
     """Weight of each of the 68 landmarks, (68,): 20 on nose ridge and inner lips, 1 elsewhere (FOCUS)."""
     weights = torch.ones(68, device=device, dtype=dtype)
-    weights[list(_EMPHASISED)] = 20.0
+    weights[list(_EMPHASIZED)] = 20.0
     return weights
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 
 class IResNetBlock(nn.Module):
+    """A residual block (B,inputs,H,W) -> (B,outputs,H/stride,W/stride), normalised before it convolves."""
+
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)

@@ -97,6 +97,7 @@ class OnnxNetwork(nn.Module):
             ) from error
 
     def forward(self, aligned: Tensor) -> Tensor:
+        """Features (B,D) of aligned faces (B,3,112,112) in [-1,1]; differentiable in them."""
         values = {name: self.get_buffer(buffer) for name, buffer in self.buffer_names.items()}
         return self._run(values, aligned)[self.output]
 

@@ -1,7 +1,8 @@
-"""How much a pixel's colour looks like skin: a fixed mixture of Gaussians in YCbCr.
+"""A frozen detector of skin: how much the color of each pixel looks like it, with nothing learnt here.
 
-The mixture is the one that Deep3D (Deng et al. 2019, "Accurate 3D Face Reconstruction with Weakly-Supervised
-Learning") publishes and FOCUS uses for its skin masks: four Gaussians for skin, four for everything else.
+It is a fixed mixture of Gaussians in YCbCr, the one that Deep3D (Deng et al. 2019, "Accurate 3D Face
+Reconstruction with Weakly-Supervised Learning") publishes and FOCUS uses for its skin masks: four Gaussians
+for skin, four for everything else. It knows colors only, so wood and sand may count as skin too.
 """
 
 from __future__ import annotations

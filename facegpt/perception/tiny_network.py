@@ -27,6 +27,7 @@ class ConvUnit(nn.Module):
         return self.norm(self.conv(x))
 
     def fold(self) -> None:
+        """Merge the normalisation into the convolution; in evaluation mode nothing else changes."""
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv = fuse_conv_bn_eval(self.conv, self.norm)
             self.norm = nn.Identity()

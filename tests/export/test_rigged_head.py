@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from gltf_player import Player, quaternion_of, rotation_of
+from gltf_player import Player, rotation_matrix, to_quaternion
 from small_head import small_head_data
 
 from facegpt.export.rigged_head import CORRECTIVE, export_rigged_head
@@ -58,7 +58,7 @@ def pose(player: Player, face: FaceParameters) -> None:
     assert face.neck is not None and face.eyes is not None
     angles = [face.pose[0, :3], face.neck[0], face.pose[0, 3:], face.eyes[0, :3], face.eyes[0, 3:]]
     for name, angle in zip(JOINTS, angles, strict=True):
-        player.rotations[player.number[name]] = quaternion_of(angle)
+        player.rotations[player.number[name]] = to_quaternion(angle)
     player.weights[: face.expression.shape[1]] = face.expression[0]
 
 
@@ -170,7 +170,7 @@ def test_the_animation_blinks_smiles_opens_the_jaw_and_turns_the_head(tmp_path: 
     player.play(3.1)
     opened = face.replace(pose=face.pose + torch.tensor([0, 0, 0, 0.25, 0, 0]))
     np.testing.assert_allclose(
-        rotation_of(player.rotations[jaw]), rotation_of(quaternion_of([0.3, 0, 0])), atol=0.01
+        rotation_matrix(player.rotations[jaw]), rotation_matrix(to_quaternion([0.3, 0, 0])), atol=0.01
     )
     np.testing.assert_allclose(player.show()[: len(head.v_template)], truth(head, opened), atol=2e-4)
     angles = []

@@ -70,9 +70,9 @@ def test_pixel_loss_gradient():
     assert soft.grad is None  # the mask is a constant
 
 
-def test_landmark_weights_emphasise_nose_ridge_and_inner_lips():
-    emphasised = torch.where(landmark_weights() == 20)[0].tolist()
-    assert emphasised == [28, 29, 30, *range(60, 68)]
+def test_landmark_weights_emphasize_nose_ridge_and_inner_lips():
+    emphasized = torch.where(landmark_weights() == 20)[0].tolist()
+    assert emphasized == [28, 29, 30, *range(60, 68)]
     assert landmark_weights().sum() == 57 + 11 * 20
 
 
