@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ def check_recognizer(recognizer: Recognizer) -> None:
     except Exception as error:  # networks raise whatever another size or channel count leads to
         raise ConfigError(
             f"the recogniser cannot read aligned RGB faces of {ALIGNED_SIZE} x {ALIGNED_SIZE} pixels "
-            f"({error}); choose one that is made for them"
+            f"({_in_short(error)}); choose one that is made for them"
         ) from error
     if features.ndim != 2 or len(features) != 1 or not bool(features.isfinite().all()):
         raise ConfigError(
@@ -82,7 +83,7 @@ def load_recognizer(name_or_path: str | Path) -> Recognizer:
         return Recognizer(_network_from_state(state))
     except (RuntimeError, LookupError, ValueError, TypeError) as error:  # names or shapes do not fit
         raise CheckpointError(
-            f"{path}: these are not the weights of a tiny recogniser or an IResNet: {error}"
+            f"{path}: these are not the weights of a tiny recogniser or an IResNet: {_in_short(error)}"
         ) from error
 
 
@@ -103,8 +104,13 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except pickle.UnpicklingError as error:  # its own message tells people to unpickle it all the same
+        raise CheckpointError(
+            f"{path}: not a state dict of plain tensors, and nothing else is unpickled; save the network's "
+            "state_dict()"
+        ) from error
     except Exception as error:  # unpicklers raise whatever their first surprise is
-        raise CheckpointError(f"{path}: cannot be read as weights: {error}") from error
+        raise CheckpointError(f"{path}: cannot be read as weights: {_in_short(error)}") from error
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
@@ -112,6 +118,11 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     if (count := sum(value.numel() for value in state.values())) > MOST_WEIGHTS:  # strides can repeat numbers
         raise CheckpointError(f"{path}: {count} numbers, {MOST_WEIGHTS} is the limit for a recogniser")
     return state
+
+
+def _in_short(error: Exception) -> str:
+    """The beginning of a foreign message, on one line: torch lists every tensor that does not fit."""
+    return " ".join(str(error).split())[:200]
 
 
 def _check_archive(path: Path, size: int) -> None:
