@@ -99,7 +99,10 @@ def _read_json(path: Path) -> tuple[dict[str, Any], str | None]:
     # a head without albedo model has no such rows
     for name in ("shape", "albedo", "expression"):
         groups.setdefault(name, [[]])
-    return groups, content.get("head_id") or content.get("head", {}).get("id")
+    head_id = content.get("head_id") or content.get("head", {}).get("id")
+    if not isinstance(head_id, str | None):
+        raise ValueError(f"the head's id is {head_id!r}")
+    return groups, head_id
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], str | None]:

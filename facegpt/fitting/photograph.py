@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from facegpt.errors import ConfigError
+from facegpt.errors import ConfigError, LandmarkError
 from facegpt.fitting.solve import axis_angle
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
@@ -27,6 +27,7 @@ from facegpt.sample import REFERENCE_SIZE, FaceTarget, FaceTargets
 
 SMALLEST_SIZE, LARGEST_SIZE = 32, 2048  # pixels a side; a fit of the largest takes some 3 GB
 CAMERA_UNITS = (100.0, 1.0, 1.0)  # about 9 per metre and two small lengths in metres: scaled to equal steps
+FARTHEST_LANDMARK = 1000.0  # half-widths of the image: beyond it, it is no pixel
 JAW_LIMITS = ((-0.05, 0.6), (-0.1, 0.1), (-0.1, 0.1))  # radians: the range of a living jaw
 JAW_SIDEWAYS = 0.03  # standard deviation in radians: a jaw mostly opens, crooked mouths are expressions
 
@@ -78,8 +79,8 @@ def fit_face(
     photographs; on a single one they bend the mouth to follow every error of the detector, so here all
     landmarks count the same. progress is told after every step. The result carries no gradient.
 
-    Raises ConfigError for a target of another size than `check_fit_size` allows, and ValueError when fewer
-    than 6 landmarks are valid (the closed form needs them).
+    Raises ConfigError for a target of another size than `check_fit_size` allows, and LandmarkError where
+    `place_head` does.
     """
     check_fit_size(target.image.shape[-1])
     settings = settings or FitSettings()
@@ -130,12 +131,15 @@ def place_head(head: HeadModel, landmarks: Tensor, size: int, valid: Tensor | No
     to 2D is brought to the nearest scaled rotation. Repeated until it stays, because the contour landmarks
     follow the pose.
 
-    Raises ValueError when fewer than 6 landmarks are valid or they lie on a line.
+    Raises LandmarkError when fewer than 6 landmarks are valid (the closed form needs them), when one of these
+    is no number or far from the image, or when they lie on a line.
     """
     valid = torch.ones(68, dtype=torch.bool) if valid is None else valid
     if int(valid.sum()) < 6:
-        raise ValueError(f"at least 6 valid landmarks are needed to place a head, got {int(valid.sum())}")
+        raise LandmarkError(f"at least 6 valid landmarks are needed to place a head, got {int(valid.sum())}")
     target = _to_ndc(landmarks, size)[valid].double()  # (L, 2), y up
+    if not bool((target.abs() < FARTHEST_LANDMARK).all()):
+        raise LandmarkError("landmarks far from the image cannot place a head: detect them again")
     parameters = head.mean_parameters()
     for _ in range(20):
         before = parameters
@@ -186,7 +190,7 @@ def _scaled_rotation(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     affine = torch.linalg.lstsq(centered, target - target.mean(0)).solution.T  # (2, 3)
     u, singular, v = torch.linalg.svd(affine, full_matrices=False)
     if singular[1] < 1e-3 * singular[0] or not torch.isfinite(singular).all():
-        raise ValueError("the landmarks lie on a line, so the head cannot be placed")
+        raise LandmarkError("the landmarks lie on a line, so the head cannot be placed: detect them again")
     rows = u @ v  # nearest pair of orthonormal rows
     return singular.mean(), torch.cat([rows, torch.linalg.cross(rows[0], rows[1])[None]])
 

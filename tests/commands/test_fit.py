@@ -14,6 +14,7 @@ from PIL import Image
 from small_head import small_head, small_head_data
 
 from facegpt.commands import fit
+from facegpt.errors import LandmarkError
 from facegpt.export.coefficients import named_coefficients
 from facegpt.fitting.photograph import FitSettings, estimate_light, fit_face, place_head
 from facegpt.head.files.format import save_head
@@ -68,7 +69,7 @@ def test_too_few_landmarks_and_landmarks_on_a_line_are_refused(count: int, line:
     landmarks = target_of(face()).landmarks
     if line:
         landmarks[:, 1] = landmarks[:, 0]
-    with pytest.raises(ValueError, match="line" if line else "at least 6"):
+    with pytest.raises(LandmarkError, match="line" if line else "at least 6"):
         place_head(small_head(), landmarks, SIZE, torch.arange(68) < count)
 
 

@@ -51,6 +51,7 @@ ROW = {"index": 0, "group": "pose", "name": "x", "unit": "y", "value": 1.0}
     ("content", "message"),
     [
         ("{", "not a file of face parameters"),
+        ('{"coefficients": [], "head_id": 3}', "the head's id is 3"),
         ("[1]", "not a file of face parameters"),
         ('{"coefficients": [], "head": [1]}', "not a file of face parameters"),
         ("[" * 100_000, "not a file of face parameters"),
