@@ -55,7 +55,7 @@ def read_onnx(path: str | Path) -> OnnxGraph:
     path = Path(path)
     try:
         if (size := path.stat().st_size) > LARGEST_FILE:
-            raise ValueError(f"{size} bytes, {LARGEST_FILE} is the limit")
+            raise CheckpointError(f"{path}: {size} bytes, {LARGEST_FILE} is the limit for a recogniser")
         graph = _message(_message(memoryview(path.read_bytes()))[7][-1])
         weights = dict(_tensor(_message(tensor)) for tensor in graph[5])
         inputs = dict(_input(_message(value)) for value in graph[11])
