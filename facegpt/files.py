@@ -112,6 +112,11 @@ def file_size(path: str | Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+def printable(path: str | Path) -> str:
+    """A path for a sentence: quoted when it holds what would break one, as a newline or a NUL byte."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
 def read_json(path: str | Path, largest: int = 1 << 20) -> Any:
     """The content of a JSON file of at most `largest` bytes.
 

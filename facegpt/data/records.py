@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facegpt.data.targets import check_landmarks
 from facegpt.errors import ImageError, LandmarkError, SampleError
-from facegpt.files import file_size, read_json, read_jsonl
+from facegpt.files import file_size, printable, read_json, read_jsonl
 from facegpt.perception.align import crop_face
 from facegpt.perception.images import LARGEST_FILE, decode_image, read_image
 from facegpt.perception.landmark_files import complete_landmarks, read_landmarks
@@ -193,7 +193,9 @@ class Shards:
             file = path_within(self.path, value["path"], name)
             size = file_size(file)
             if size is None or size > LARGEST_FILE:
-                raise ImageError(f"{name} cannot be decoded: {str(file)!r} is missing, no file or too large")
+                raise ImageError(
+                    f"{name} cannot be decoded: {printable(file)} is missing, no file or too large"
+                )
             content = file.read_bytes()
         return decode_image(content, name)
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from facegpt.errors import ImageError
-from facegpt.files import file_size
+from facegpt.files import file_size, printable
 
 LARGEST_IMAGE = 80_000_000  # pixels; below Pillow's own bomb limit, above any camera we know of at 224
 LARGEST_FILE = 500_000_000  # bytes; 80 million pixels of three uncompressed 16-bit colours
@@ -31,10 +31,10 @@ def read_image(path: str | Path, coarse: bool = False) -> Image.Image:
     path = Path(path)
     size = file_size(path)
     if size is None:
-        raise ImageError(f"{str(path)!r}: no such image file")
+        raise ImageError(f"{printable(path)}: no such image file")
     if size > LARGEST_FILE:
-        raise ImageError(f"{path}: {size} bytes are too many for an image; shrink it")
-    return _decode(path, str(path), coarse, upright=True)
+        raise ImageError(f"{printable(path)}: {size} bytes are too many for an image; shrink it")
+    return _decode(path, printable(path), coarse, upright=True)
 
 
 def decode_image(content: bytes, name: str) -> Image.Image:

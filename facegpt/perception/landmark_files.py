@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from facegpt.errors import LandmarkError
-from facegpt.files import file_size
+from facegpt.files import file_size, printable
 from facegpt.head.builtin.anatomy import landmark_table
 
 LARGEST_FILE = 1 << 20  # bytes; 68 landmarks take less than 10,000 in any format
@@ -29,7 +29,9 @@ def read_landmarks(path: str | Path) -> tuple[Tensor, Tensor]:
     path = Path(path)
     size = file_size(path)
     if size is None:
-        raise LandmarkError(f"{str(path)!r}: no such landmark file; write 68 points there as .pts or .npy")
+        raise LandmarkError(
+            f"{printable(path)}: no such landmark file; write 68 points there as .pts or .npy"
+        )
     if path.suffix not in (".pts", ".npy"):
         mediapipe = "; MediaPipe's points are others than iBUG's" if path.suffix == ".npz" else ""
         raise LandmarkError(f"{path}: unknown landmark format {path.suffix!r}, use .pts or .npy{mediapipe}")
