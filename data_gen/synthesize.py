@@ -32,7 +32,7 @@ from facegpt.errors import ConfigError, FaceGPTError
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.render.renderer import render
-from facegpt.standins.language import instructions
+from facegpt.standins.conversations import instructions
 from facegpt.standins.synthetic import background, photograph, sample_parameters
 from facegpt.visualize import contact_sheet, draw_landmarks, to_pil
 
