@@ -14,7 +14,7 @@ from facegpt.files import file_size, printable
 LARGEST_IMAGE = 80_000_000  # pixels; below Pillow's own bomb limit, above any camera we know of at 224
 LARGEST_FILE = 500_000_000  # bytes; 80 million pixels of three uncompressed 16-bit colours
 STRIP = 256  # rows whose numbers are converted at once, so that copies of them stay small
-# Of what Pillow reads, the formats of photographs and textures: EPS would start Ghostscript on a foreign file.
+# Formats of photographs and textures, of those that Pillow reads: EPS would start Ghostscript on the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "TGA", "AVIF")
 
 
