@@ -111,16 +111,16 @@ class Validation:
         return answers
 
     def _measure(self, answer: Answer, face: FaceParameters, sample: Sample) -> None:
-        stacked = stack_targets(sample.faces)
-        assert stacked is not None
-        target = stacked.to(self.ranks.device)
+        target = stack_targets(sample.faces)
+        assert target is not None
+        image, landmarks, skin = (
+            value.to(self.ranks.device) for value in (target.image, target.landmarks, target.skin_mask)
+        )
         rendering = render(self.head, face, self.size)
         answer.vector = face.to_vector()[0].tolist()
-        answer.landmark_error = float(
-            landmark_error(rendering.landmarks, target.landmarks, self.size, target.landmark_valid)
-        )
+        answer.landmark_error = float(landmark_error(rendering.landmarks, landmarks, self.size))
         answer.photometric_error = float(
-            photometric_error(target.image, rendering.image, target.skin_mask * rendering.skin_mask)
+            photometric_error(image, rendering.image, skin * rendering.skin_mask)
         )
 
     def sheet(self, answers: list[Answer]) -> Image.Image:
