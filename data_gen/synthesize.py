@@ -124,6 +124,7 @@ def make_rows(
     generator: torch.Generator,
     progress: tqdm[Any],
 ) -> list[dict[str, Any]]:
+    """Rows of a shard (`FEATURES`) with these ids: random faces, all drawn from `generator`."""
     rows = []
     for start in range(0, len(names), AT_ONCE):
         chunk = names[start : start + AT_ONCE]

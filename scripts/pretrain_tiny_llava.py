@@ -118,6 +118,7 @@ def make_faces(head: HeadModel, settings: Settings, work: Path) -> tuple[np.ndar
 def make_model(
     facts: list[Facts], settings: Settings
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """An untrained model whose vocabulary was learnt from what is said of the first faces."""
     rng = random.Random(settings.seed)
     texts = []
     for f in facts[:2000]:
@@ -163,6 +164,7 @@ def place_positions(tower: Any) -> None:
 
 
 def patch_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
+    """What the vision tower says of images (B,3,h,w): (B,patches,H), without the CLS token."""
     return model.model.vision_tower(pixels).last_hidden_state[:, 1:]
 
 

@@ -136,6 +136,7 @@ def read_facts(head: HeadModel, parameters: FaceParameters) -> list[Facts]:
 
 
 def describe_expression(facts: Facts) -> str:
+    """The movements that are strong enough to be seen, strongest first, then lids and jaw."""
     phrases = []
     for phrase, value in sorted(facts.movements.items(), key=lambda item: -item[1]):
         word = next((word for limit, word in STRENGTHS if value >= limit), None)
@@ -167,18 +168,21 @@ def describe_turns(facts: Facts) -> list[str]:
 
 
 def describe_pose(facts: Facts) -> str:
+    """The turns of the head and how large the face is in the image."""
     pose = ", ".join(p for p in describe_turns(facts) if p) or "the head is straight"
     size = "large" if facts.size > 1.06 else "small" if facts.size < 0.94 else "of medium size"
     return sentence([pose, f"the face is {size}"])
 
 
 def describe_shape(facts: Facts) -> str:
+    """The three most unusual features of the face's shape."""
     strong = sorted(facts.shape.items(), key=lambda item: -abs(item[1]))[:3]
     phrases = [SHAPES[name][0 if value > 0 else 1] for name, value in strong if abs(value) > 0.5]
     return sentence(["this is " + ", ".join(phrases)]) if phrases else "This is an average face."
 
 
 def describe_color(facts: Facts) -> str:
+    """Skin tone, brows, beard, lips and freckles."""
     tone = SKIN[min(4, max(0, round(2 + 1.3 * facts.colors.get("melanin", 0.0))))]
     phrases = [f"the skin is {tone}"]
     for name, high, low in (
@@ -193,6 +197,7 @@ def describe_color(facts: Facts) -> str:
 
 
 def describe_light(facts: Facts) -> str:
+    """Strength, tint and direction of the light, from the person's side."""
     x, y, _ = facts.light
     side = "left" if x > 0.12 else "right" if x < -0.12 else ""
     height = "above" if y > 0.12 else "below" if y < -0.12 else ""
