@@ -94,7 +94,7 @@ def read_records(path: str | Path, size: int = 224) -> FaceRecords:
     path = Path(path)
     if not path.is_dir():
         raise SampleError(f"{path} is not a folder; give one with parquet shards or photographs")
-    shards = [file for file in sorted(path.glob("*.parquet")) if not file.name.startswith(".")]
+    shards = [file for file in sorted(path.glob("*.parquet")) if file.is_file() and file.name[0] != "."]
     rows = Shards(path, shards) if shards else Photographs(path, size)
     name, count = Counter(rows.ids).most_common(1)[0]
     if count > 1:
@@ -196,7 +196,10 @@ class Shards:
                 raise ImageError(
                     f"{name} cannot be decoded: {printable(file)} is missing, no file or too large"
                 )
-            content = file.read_bytes()
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                raise ImageError(f"{name} cannot be read: {printable(file)}: {error.strerror}") from None
         return decode_image(content, name)
 
     def _mask(self, value: dict[str, Any], name: str) -> Tensor:
