@@ -122,7 +122,7 @@ def test_settings_that_would_describe_nothing_are_refused(data, word):
 
 @pytest.mark.parametrize("value", ["-1", ".nan", ".inf"])
 def test_an_impossible_temperature_is_refused(data, value):
-    with pytest.raises(ConfigError, match="temperature must be"):
+    with pytest.raises(ConfigError, match="temperature"):
         describe.main([f"data={data}", f"temperature={value}"])
 
 
