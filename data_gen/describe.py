@@ -1,17 +1,21 @@
 """python data_gen/describe.py --data outputs/demo/data/train --backbone tiny [key=value ...]
 
-Lets the untouched vision-language model write what text-to-face and the face conversations are made of: a
+Lets the pretrained vision-language model write what text-to-face and the face conversations are made of: a
 description of each face along five aspects, and answers to questions about the photograph. The rows go to
 DATA/descriptions.jsonl, where facegpt.data.records finds them.
 
-Faces that have a row are skipped, so an interrupted run continues where it stopped.
+Faces that have a row are skipped, so an interrupted run continues where it stopped. A second run on the same
+folder is refused while one is writing.
 """
 
 from __future__ import annotations
 
+import fcntl
+import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +28,9 @@ from tqdm import tqdm
 from facegpt.config import parse_config
 from facegpt.data.collate import pixel_values
 from facegpt.data.conversation import encode_prompt
-from facegpt.data.records import ANNOTATIONS, read_annotations, read_records
+from facegpt.data.records import ANNOTATIONS, FaceRecords, read_annotations, read_records
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
-from facegpt.errors import FaceGPTError
+from facegpt.errors import ConfigError, FaceGPTError
 from facegpt.files import append_jsonl
 from facegpt.model.backbone import image_features, load_backbone
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, FaceRecord, Message
@@ -53,13 +57,39 @@ class DescriptionSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.questions <= len(FACE_QUESTIONS):
             raise ValueError(f"questions must be between 0 and {len(FACE_QUESTIONS)}, it is {self.questions}")
+        for name in ("batch", "max_new_tokens", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, it is {value}")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature must be 0 or more, it is {self.temperature}")
 
 
 def main(argv: list[str]) -> None:
     settings = parse_config(DescriptionSettings, argv, __doc__)
     records = read_records(settings.data)
     out = Path(settings.data) / ANNOTATIONS
-    done = read_annotations(out) if out.is_file() else {}
+    with only_writer(out):
+        described, present = describe_missing(records, out, settings)
+    print(f"{out}: {described} faces described, {present} were there already")
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is created if need be; ConfigError when another process has it."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another process is writing {path}; wait for it or end it") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def describe_missing(records: FaceRecords, out: Path, settings: DescriptionSettings) -> tuple[int, int]:
+    """Append a row for every face that has none; returns how many were written and how many were there."""
+    done = read_annotations(out)
     missing = [index for index, name in enumerate(records.ids[: settings.limit]) if name not in done]
     if missing:
         device = settings.device
@@ -72,7 +102,7 @@ def main(argv: list[str]) -> None:
                 faces = [records[index] for index in missing[start : start + settings.batch]]
                 append_jsonl(out, describe(faces, model, processor, settings))
                 progress.update(len(faces))
-    print(f"{out}: {len(missing)} faces described, {len(done)} were there already")
+    return len(missing), len(done)
 
 
 @torch.no_grad()
@@ -93,14 +123,14 @@ def describe(
     features = image_features(model, pixels.to(model.device, model.dtype)).unflatten(0, (len(faces), -1))
     answers: dict[tuple[int, str], str] = {}
     for question in [*ASPECT_QUESTIONS.values(), *FACE_QUESTIONS]:
-        rows = [row for row, own in enumerate(asked) if question in own]
+        rows = [row for row, questions in enumerate(asked) if question in questions]
         if rows:
             texts = ask(question, features[rows], model, processor, settings)
             answers.update(zip([(row, question) for row in rows], texts, strict=True))
-    for row, (face, own) in enumerate(zip(faces, asked, strict=True)):
-        replies = [answers[row, question] for question in own]
+    for row, (face, questions) in enumerate(zip(faces, asked, strict=True)):
+        replies = [answers[row, question] for question in questions]
         description = {a: text for a, text in zip(aspects, replies[: len(aspects)], strict=True) if text}
-        pairs = zip(own[len(aspects) :], replies[len(aspects) :], strict=True)
+        pairs = zip(questions[len(aspects) :], replies[len(aspects) :], strict=True)
         conversation = [[question, text] for question, text in pairs if text]
         yield {"id": face.id, "description": description, "conversation": conversation}
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,12 +27,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegpt.config import parse_config
-from facegpt.data.records import FEATURES, METADATA, read_records
+from facegpt.data.records import FEATURES, METADATA, read_metadata, read_records
 from facegpt.errors import ConfigError, FaceGPTError
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.render.renderer import render
-from facegpt.standins.language import instructions
+from facegpt.standins.conversations import instructions
 from facegpt.standins.synthetic import background, photograph, sample_parameters
 from facegpt.visualize import contact_sheet, draw_landmarks, to_pil
 
@@ -60,6 +59,11 @@ class SynthesisSettings:
         for name in ("size", "shard"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        for name in ("train", "test", "instruct"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
+        if not 0 <= self.quality <= 100:
+            raise ValueError(f"quality must be between 0 and 100, it is {self.quality}")
 
 
 def main(argv: list[str]) -> None:
@@ -91,14 +95,13 @@ def write_split(head: HeadModel, settings: SynthesisSettings, split: str, count:
         "shard": settings.shard,
         "count": count,
     }
-    if (folder / METADATA).is_file():
-        present = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        for key, value in metadata.items():
-            if present.get(key) != value:
-                raise ConfigError(
-                    f"{folder} was made with {key} {present.get(key)} and not {value}; "
-                    "remove it or choose another out"
-                )
+    present = read_metadata(folder)
+    for key, value in metadata.items():
+        if present and present.get(key) != value:
+            raise ConfigError(
+                f"{folder} was made with {key} {present.get(key)} and not {value}; "
+                "remove it or choose another out"
+            )
     write_json(folder / METADATA, metadata)
     with tqdm(total=count, desc=split, unit="face") as progress:
         for number, start in enumerate(range(0, count, settings.shard)):
@@ -121,6 +124,7 @@ def make_rows(
     generator: torch.Generator,
     progress: tqdm[Any],
 ) -> list[dict[str, Any]]:
+    """Rows of a shard (`FEATURES`) with these ids: random faces, all drawn from `generator`."""
     rows = []
     for start in range(0, len(names), AT_ONCE):
         chunk = names[start : start + AT_ONCE]

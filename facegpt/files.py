@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -102,24 +103,54 @@ def append_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
+def file_size(path: str | Path) -> int | None:
+    """Bytes of a regular file, links followed; None for what is none: missing, a folder, a pipe, a device."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL byte in the name
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def printable(path: str | Path) -> str:
+    """A path for a sentence: quoted when it holds what would break one, as a newline or a NUL byte."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def read_json(path: str | Path, largest: int = 1 << 20) -> Any:
+    """The content of a JSON file of at most `largest` bytes.
+
+    Raises SampleError, naming the file, when it is missing, no regular file, larger, or not JSON.
+    """
+    size = file_size(path)
+    if size is None or size > largest:
+        fault = "there is no such file" if size is None else f"{size} bytes are more than {largest}"
+        raise SampleError(f"{path} cannot be read as JSON: {fault}")
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise SampleError(f"{path} is not readable JSON: {error}") from None
+
+
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file; a last line without its newline (an interrupted append) does not count.
 
-    Raises SampleError naming file and line when a line is not a JSON object.
+    Raises SampleError naming file and line when a line is not a JSON object in UTF-8.
     """
     path = Path(path)
     rows: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 break
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line.decode("utf-8"))
+            except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+                fault = error.msg if isinstance(error, json.JSONDecodeError) else error
                 raise SampleError(
-                    f"{path}:{number} is not JSON ({error.msg}); remove or repair this line"
+                    f"{path}:{number} is not JSON ({fault}); remove or repair this line"
                 ) from None
             if not isinstance(row, dict):
                 raise SampleError(f"{path}:{number} is not a JSON object; every line must be one")

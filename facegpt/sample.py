@@ -20,9 +20,11 @@ class FaceRecord:
     image: RGB PIL image, already a square crop around the face.
     landmarks (68,2): pixels of `image`, x right, y down, pixel centres at half integers, iBUG order.
     skin_mask: (H,W) in [0,1] like `image`, or None (then computed from colour, `facegpt.perception.skin`).
-    parameters: flat FaceParameters vector of a synthetic face; for evaluation only, None for photographs.
-    description: aspect (shape, expression, colour, light, pose) -> sentence, written by the untouched VLM.
-    conversation: (question, answer) pairs about the photograph, answered by the untouched VLM.
+    parameters (N,): FaceParameters vector of a synthetic face; for evaluation only, None for photographs.
+    description: aspect (shape, expression, colour, light, pose) -> sentence, written by the pretrained VLM.
+    conversation: (question, answer) pairs about the photograph, answered by the pretrained VLM.
+    landmark_valid (68,) bool: which landmarks were given; None when all were. The others are estimates that
+    nothing is compared with (`facegpt.perception.landmark_files.complete_landmarks`).
     """
 
     id: str
@@ -32,6 +34,7 @@ class FaceRecord:
     parameters: Tensor | None = None
     description: dict[str, str] = field(default_factory=dict)
     conversation: list[tuple[str, str]] = field(default_factory=list)
+    landmark_valid: Tensor | None = None
 
 
 @dataclass
@@ -40,33 +43,40 @@ class FaceTarget:
 
     image (3,S,S) in [0,1]; landmarks (68,2) in pixels of this image; skin_mask (S,S) in [0,1].
     parameters (N,): the true parameter vector of a synthetic face, or None.
+    landmark_valid (68,) bool: the landmarks that are compared, None for all.
     """
 
     image: Tensor
     landmarks: Tensor
     skin_mask: Tensor
     parameters: Tensor | None = None
+    landmark_valid: Tensor | None = None
 
 
 @dataclass
 class FaceTargets:
     """The F face targets of a batch: image (F,3,S,S), landmarks (F,68,2), skin_mask (F,S,S).
 
-    parameters: (F,N) when every face has them, else None.
+    parameters: (F,N) when every face has them, else None. landmark_valid: (F,68) bool, None when all of every
+    face count.
     """
 
     image: Tensor
     landmarks: Tensor
     skin_mask: Tensor
     parameters: Tensor | None = None
+    landmark_valid: Tensor | None = None
 
     def __len__(self) -> int:
         return self.image.shape[0]
 
     def to(self, device: torch.device | str) -> FaceTargets:
-        parameters = None if self.parameters is None else self.parameters.to(device)
         return FaceTargets(
-            self.image.to(device), self.landmarks.to(device), self.skin_mask.to(device), parameters
+            self.image.to(device),
+            self.landmarks.to(device),
+            self.skin_mask.to(device),
+            _move(self.parameters, device),
+            _move(self.landmark_valid, device),
         )
 
 
@@ -106,14 +116,15 @@ class Batch:
     faces: FaceTargets | None
 
     def to(self, device: torch.device | str) -> Batch:
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device)
-
         return replace(
             self,
             input_ids=self.input_ids.to(device),
             attention_mask=self.attention_mask.to(device),
             label_mask=self.label_mask.to(device),
-            pixel_values=move(self.pixel_values),
+            pixel_values=_move(self.pixel_values, device),
             faces=None if self.faces is None else self.faces.to(device),
         )
+
+
+def _move(tensor: Tensor | None, device: torch.device | str) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)

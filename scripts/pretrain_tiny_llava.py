@@ -1,6 +1,6 @@
 """Pretrain the tiny LLaVA, the stand-in for llava-1.5-7b-hf: `python scripts/pretrain_tiny_llava.py out=DIR`.
 
-1. Render faces of the built-in head and read their facts (`facegpt/data/tiny_language.py`).
+1. Render faces of the built-in head and read their facts (`facegpt/standins/language.py`).
 2. Vision tower: regress the facts from the patch features through a throw-away probe. It plays the part of
    CLIP's pretraining; the tower is frozen from here on.
 3. Projector and language model: conversations about faces, seen or told in words, and plain text about
@@ -35,17 +35,15 @@ from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.backbone import resolve_dtype
 from facegpt.render.renderer import render
-from facegpt.standins.facts import LARGEST_MOVE, fact_vector, mirror, move_facts, move_images
-from facegpt.standins.language import (
-    POINTS,
-    Facts,
+from facegpt.standins.answers import answer_accuracy, language_states
+from facegpt.standins.augmentation import LARGEST_MOVE, fact_vector, mirror_facts, move_facts, move_images
+from facegpt.standins.conversations import (
     plain_conversation,
     questions_about,
-    read_facts,
-    retold_conversation,
+    reading_conversation,
     to_messages,
 )
-from facegpt.standins.measure import language_states, measure
+from facegpt.standins.language import POINTS, Facts, read_facts
 from facegpt.standins.synthetic import background, photograph, sample_parameters
 from facegpt.standins.tiny_llava import TinySize, build_tiny_llava, save_tiny_llava
 
@@ -80,7 +78,7 @@ def main(settings: Settings) -> None:
     model, processor = make_model(facts, settings)
     features = pretrain_vision(model, images, facts, settings, work)
     pretrain_language(model, processor, features, facts, settings, work)
-    figures = measure(model, processor, features, facts, settings.held_out, settings.seed)
+    figures = answer_accuracy(model, processor, features, facts, settings.held_out, settings.seed)
     save_tiny_llava(model, processor, Path(settings.out))
     recorded = {key: value for key, value in asdict(settings).items() if key not in ("out", "work")}
     write_json(
@@ -120,13 +118,13 @@ def make_faces(head: HeadModel, settings: Settings, work: Path) -> tuple[np.ndar
 def make_model(
     facts: list[Facts], settings: Settings
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """An untrained model whose vocabulary was learnt from what is said of the first faces."""
     rng = random.Random(settings.seed)
     texts = []
     for f in facts[:2000]:
-        pairs = questions_about(f, rng, 12) + plain_conversation(rng) + retold_conversation(f, rng)[1:]
+        pairs = questions_about(f, rng, 12) + plain_conversation(rng) + reading_conversation(f, rng)[1:]
         texts += [text for pair in pairs for text in pair]
-    size = TinySize(hidden=160, heads=5, mlp=400)
-    return build_tiny_llava(texts, size, settings.seed)
+    return build_tiny_llava(texts, TinySize(), settings.seed)
 
 
 def normalize(images: np.ndarray) -> Tensor:
@@ -166,6 +164,7 @@ def place_positions(tower: Any) -> None:
 
 
 def patch_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
+    """What the vision tower says of images (B,3,h,w): (B,patches,H), without the CLS token."""
     return model.model.vision_tower(pixels).last_hidden_state[:, 1:]
 
 
@@ -178,7 +177,7 @@ def pretrain_vision(
 ) -> Tensor:
     """Train the tower through the probe; returns the frozen tower's patch features of all images, float16."""
     tower = model.model.vision_tower
-    targets = torch.tensor([[fact_vector(f), fact_vector(mirror(f))] for f in facts])  # (n, 2, facts)
+    targets = torch.tensor([[fact_vector(f), fact_vector(mirror_facts(f))] for f in facts])  # (n, 2, facts)
     path, train = work / "vision.pt", len(images) - settings.held_out
     if path.exists():
         tower.load_state_dict(torch.load(path, weights_only=True))
@@ -252,7 +251,7 @@ def pretrain_language(
                 pairs = questions_about(facts[row], rng, 6)
                 shown.append(row)
             else:
-                pairs = retold_conversation(facts[row], rng)
+                pairs = reading_conversation(facts[row], rng)
             encoded.append(encode_conversation(to_messages(pairs, with_image), tokenizer, image_tokens))
             if kind >= settings.plain_share:
                 read_at.append((place, end_of_face(encoded[-1], model.config.image_token_index), row))

@@ -208,9 +208,12 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def arcface_loss(cosines: Tensor, identity: Tensor, scale: float, margin: float) -> Tensor:
-    """Softmax cross entropy of scale * cos(angle), with `margin` added to the true identity's angle."""
-    own = cosines.gather(1, identity[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
-    harder = torch.cos((torch.acos(own) + margin).clamp(max=math.pi))
+    """Softmax cross entropy of scale * cos(angle), with `margin` added to the true identity's angle.
+
+    cosines (B,I): of features and identities' centres; identity (B,) int64. Deng et al. 2019, eq. 3.
+    """
+    true = cosines.gather(1, identity[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
+    harder = torch.cos((torch.acos(true) + margin).clamp(max=math.pi))
     return F.cross_entropy(scale * cosines.scatter(1, identity[:, None], harder), identity)
 
 
@@ -239,6 +242,10 @@ def measure(network: TinyNetwork, faces: Faces) -> dict[str, float]:
 
 
 def rank_one(likeness: Tensor, gallery: Tensor, identity: Tensor) -> float:
+    """Percent of the others whose nearest picture in the gallery is of the same identity.
+
+    likeness (N,N), gallery (N,) bool, identity (N,) int64.
+    """
     nearest = identity[gallery][likeness[~gallery][:, gallery].argmax(dim=1)]
     return 100 * (nearest == identity[~gallery]).double().mean().item()
 

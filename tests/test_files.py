@@ -1,11 +1,21 @@
 """Files are whole or absent, whatever happens while they are written."""
 
 import json
+import os
 
 import pytest
 
 from facegpt.errors import SampleError
-from facegpt.files import append_jsonl, atomic_directory, atomic_path, read_jsonl, write_json
+from facegpt.files import (
+    append_jsonl,
+    atomic_directory,
+    atomic_path,
+    file_size,
+    printable,
+    read_json,
+    read_jsonl,
+    write_json,
+)
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path):
@@ -70,3 +80,40 @@ def test_a_bad_line_is_named(tmp_path, line):
     path.write_text('{"id": 1}\n' + line + "\n")
     with pytest.raises(SampleError, match=r"rows\.jsonl:2"):
         read_jsonl(path)
+
+
+def test_only_regular_files_have_a_size(tmp_path):
+    (tmp_path / "a").write_bytes(b"123")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    assert file_size(tmp_path / "a") == file_size(str(tmp_path / "link")) == 3
+    for name in ("device", "pipe", ".", "absent", "n" * 1000, "a\0b"):
+        assert file_size(tmp_path / name) is None
+
+
+def test_paths_never_break_a_sentence():
+    assert printable("/a b/ü.png") == "/a b/ü.png"
+    assert printable("a\nb\0") == r"'a\nb\x00'"
+
+
+def test_json_is_read_whole_within_its_limit_or_refused_by_name(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"ü": [1]})
+    assert read_json(path) == {"ü": [1]}
+    with pytest.raises(SampleError, match=r"a\.json .* more than 5"):
+        read_json(path, 5)
+    for content in (b"{", b"\xff", b"[" * 100_000, b"1" * 5000, b""):
+        path.write_bytes(content)
+        with pytest.raises(SampleError, match=r"a\.json is not readable JSON"):
+            read_json(path)
+    with pytest.raises(SampleError, match="no such file"):
+        read_json(tmp_path)
+
+
+def test_a_line_that_is_not_utf8_or_nests_too_deeply_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    for content in (b"\xff", b"[" * 100_000):
+        path.write_bytes(b'{"id": 1}\n' + content + b"\n")
+        with pytest.raises(SampleError, match=r"a\.jsonl:2"):
+            read_jsonl(path)

@@ -65,7 +65,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", required=True, type=Path, help="a run or one of its checkpoints")
     parser.add_argument("--prompt", help="what to say; without it, an interactive chat")
     parser.add_argument("--image", type=Path, help="a picture that goes with the (first) message")
-    parser.add_argument("--landmarks", type=Path, help="68 landmarks of --image, .pts or .npy, to crop it by")
+    parser.add_argument("--landmarks", type=Path, help="landmarks of --image, .pts or .npy, to crop it by")
     parser.add_argument("--out", required=True, type=Path, help="folder for reply and faces")
     parser.add_argument("--head", default="builtin", help='"builtin" or the head file used in training')
     parser.add_argument("--rigged", action="store_true", help="write every face as a rigged GLB too")
@@ -96,7 +96,7 @@ def read_picture(path: Path | None, landmarks: Path | None) -> Image.Image | Non
     image = read_image(path)
     if landmarks is None:
         return image
-    points = read_landmarks(landmarks)
+    points, _ = read_landmarks(landmarks)
     try:
         return crop_face(image, points)[0]
     except LandmarkError as error:

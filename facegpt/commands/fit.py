@@ -14,7 +14,6 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -26,7 +25,7 @@ from facegpt.export.coefficients import named_coefficients
 from facegpt.export.mesh_io import export_mesh
 from facegpt.export.rigged_head import export_rigged_head
 from facegpt.files import atomic_path, write_json
-from facegpt.fitting.photograph import FitSettings, fit_face, place_head
+from facegpt.fitting.photograph import FitSettings, fit_face
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
@@ -36,7 +35,6 @@ from facegpt.perception.images import read_image
 from facegpt.perception.landmark_files import read_landmarks
 from facegpt.perception.recognizer import Recognizer, load_recognizer
 from facegpt.perception.skin import skin_probability
-from facegpt.render.camera import project
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTarget
 from facegpt.visualize import contact_sheet, draw_landmarks, head_picture, overlay, to_pil
@@ -59,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         head = HeadModel.open(options.head)
-        photograph = read_photograph(options.image, options.landmarks, head, options.size)
+        photograph = read_photograph(options.image, options.landmarks, options.size)
         objective = FaceObjective(*weights_and_recognizer(options.recognizer), head.layout)
         with tqdm(total=1, unit="step", leave=False) as bar:
 
@@ -103,12 +101,10 @@ def weights_and_recognizer(name: str) -> tuple[ObjectiveWeights, Recognizer | No
     return FIT_WEIGHTS, load_recognizer(name)
 
 
-def read_photograph(image: Path, landmarks: Path, head: HeadModel, size: int) -> Photograph:
-    """Read, complete and crop; raises ImageError or LandmarkError that name the file."""
+def read_photograph(image: Path, landmarks: Path, size: int) -> Photograph:
+    """Read and crop; raises ImageError or LandmarkError that name the file."""
     photo = read_image(image)
-    points, valid = read_points(landmarks)
-    if not bool(valid.all()):
-        points = complete(points, valid, head, photo.size)
+    points, valid = read_landmarks(landmarks)
     try:
         crop, cropped, matrix = crop_face(photo, points, size)
     except LandmarkError as error:
@@ -116,27 +112,6 @@ def read_photograph(image: Path, landmarks: Path, head: HeadModel, size: int) ->
     pixels = to_tensor(crop)
     target = FaceTarget(pixels, cropped, skin_probability(pixels[None])[0])
     return Photograph(crop, target, valid, matrix)
-
-
-def read_points(path: Path) -> tuple[Tensor, Tensor]:
-    """Landmarks (68,2) and which are given (68,); a .npy of the 51 inner points has no contour."""
-    if path.suffix == ".npy" and path.is_file():
-        try:
-            points = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            points = np.empty(0)  # `read_landmarks` says what is wrong
-        if points.shape == (51, 2) and np.isfinite(points).all():
-            inner = torch.from_numpy(points.astype(np.float32))
-            return torch.cat([torch.zeros(17, 2), inner]), torch.arange(68) >= 17
-    return read_landmarks(path), torch.ones(68, dtype=torch.bool)
-
-
-def complete(points: Tensor, valid: Tensor, head: HeadModel, photo_size: tuple[int, int]) -> Tensor:
-    """Points with the missing ones where the mean face has them; they only serve to find the crop."""
-    side = max(photo_size)
-    placed = place_head(head, points, side, valid)
-    mean = project(head(placed).landmarks, placed.camera, side, side)[0, :, :2]
-    return torch.where(valid[:, None], points, mean.detach())
 
 
 def write_results(

@@ -80,6 +80,8 @@ def stack_targets(faces: Sequence[FaceTarget]) -> FaceTargets | None:
     """Face targets of one size as a batch, None when there are none; parameters only if all have them."""
     if not faces:
         return None
+    every = torch.ones(68, dtype=torch.bool)
+    valid = [every if face.landmark_valid is None else face.landmark_valid for face in faces]
     parameters = [face.parameters for face in faces]
     known = [values for values in parameters if values is not None]
     return FaceTargets(
@@ -87,6 +89,7 @@ def stack_targets(faces: Sequence[FaceTarget]) -> FaceTargets | None:
         torch.stack([face.landmarks for face in faces]),
         torch.stack([face.skin_mask for face in faces]),
         torch.stack(known) if len(known) == len(faces) else None,
+        None if all(face.landmark_valid is None for face in faces) else torch.stack(valid),
     )
 
 

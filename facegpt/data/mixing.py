@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from facegpt.data.sources import Source
 from facegpt.errors import ConfigError
@@ -106,8 +105,8 @@ def _mix(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
-class MixedSamples(Dataset[Sample]):
-    """Sample number -> Sample, for a DataLoader whose batch sampler is `batch_numbers`."""
+class MixedSamples:
+    """Sample number -> Sample, for whoever walks through `batch_numbers` (`facegpt.training.stream`)."""
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int = 0) -> None:
         self.sources = list(sources)

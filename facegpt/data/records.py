@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facegpt.data.targets import check_landmarks, check_record
+from facegpt.data.targets import check_landmarks
 from facegpt.errors import ImageError, LandmarkError, SampleError
-from facegpt.files import read_jsonl
+from facegpt.files import file_size, printable, read_json, read_jsonl
 from facegpt.perception.align import crop_face
-from facegpt.perception.images import read_image
-from facegpt.perception.landmark_files import read_landmarks
+from facegpt.perception.images import LARGEST_FILE, decode_image, read_image
+from facegpt.perception.landmark_files import complete_landmarks, read_landmarks
 from facegpt.sample import FaceRecord
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -42,7 +40,7 @@ FEATURES = datasets.Features(
 
 @dataclass
 class Annotation:
-    """What the untouched VLM said about one photograph; fields as in `FaceRecord`."""
+    """What the pretrained VLM said about one photograph; fields as in `FaceRecord`."""
 
     description: dict[str, str] = field(default_factory=dict)
     conversation: list[tuple[str, str]] = field(default_factory=list)
@@ -52,8 +50,8 @@ class Annotation:
 class FaceRecords(Sequence[FaceRecord]):
     """The face records of one folder; images are read when a record is asked for.
 
-    rows: where the records lie. annotations: by record id. metadata: content of `dataset.json` (head id,
-    seed, layout, count), {} when there is none.
+    rows: where the records lie; they load record `index` without its annotation. annotations: by record id.
+    metadata: content of `dataset.json` (head id, seed, layout, count), {} when there is none.
     """
 
     path: Path
@@ -69,6 +67,7 @@ class FaceRecords(Sequence[FaceRecord]):
         return len(self.ids)
 
     def __getitem__(self, index: Any) -> Any:
+        """Record `index`, or a list of them for a slice. SampleError names a broken record."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         record = self.rows.load(range(len(self))[index])  # the range checks the bounds and allows -1
@@ -86,25 +85,31 @@ def read_records(path: str | Path, size: int = 224) -> FaceRecords:
 
     A folder with parquet files is read as shards (see `FEATURES`). Any other is read as photographs
     (`PHOTO_SUFFIXES`, sub-folders too) with NAME.npy or NAME.pts beside NAME.jpg; each is cropped around its
-    landmarks to `size` pixels, and its id is its path within the folder without the suffix.
+    landmarks to `size` pixels, and its id is its path within the folder without the suffix. Landmarks are 68,
+    or the 51 without the contour; links are followed.
 
-    Raises SampleError when the folder is missing, empty, of another schema, or has an id twice, and
-    LandmarkError when a photograph has no landmark file.
+    Raises SampleError when the folder is missing, empty, of another schema, or has an id twice, or when
+    `dataset.json` or `descriptions.jsonl` are broken; LandmarkError when a photograph has no landmark file.
     """
     path = Path(path)
     if not path.is_dir():
         raise SampleError(f"{path} is not a folder; give one with parquet shards or photographs")
-    rows = Shards(path) if any(path.glob("*.parquet")) else Photographs(path, size)
+    shards = [file for file in sorted(path.glob("*.parquet")) if file.is_file() and file.name[0] != "."]
+    rows = Shards(path, shards) if shards else Photographs(path, size)
     name, count = Counter(rows.ids).most_common(1)[0]
     if count > 1:
         raise SampleError(f"{path} has the id {name} {count} times; rename or remove records")
-    notes, metadata = path / ANNOTATIONS, path / METADATA
-    return FaceRecords(
-        path,
-        rows,
-        read_annotations(notes) if notes.is_file() else {},
-        json.loads(metadata.read_text(encoding="utf-8")) if metadata.is_file() else {},
-    )
+    notes = path / ANNOTATIONS
+    return FaceRecords(path, rows, read_annotations(notes) if notes.is_file() else {}, read_metadata(path))
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """The content of `dataset.json` in a folder, {} without one; SampleError when it is no JSON object."""
+    path = folder / METADATA
+    metadata = read_json(path) if path.is_file() else {}
+    if not isinstance(metadata, dict):
+        raise SampleError(f"{path} must be a JSON object; remove it or make the data again")
+    return metadata
 
 
 def read_annotations(path: str | Path) -> dict[str, Annotation]:
@@ -136,40 +141,70 @@ def read_annotations(path: str | Path) -> dict[str, Annotation]:
 class Shards:
     """Rows of the parquet files in a folder, memory-mapped by `datasets`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: list[Path]) -> None:
         self.path = path
-        files = sorted(str(file) for file in path.glob("*.parquet") if not file.name.startswith("."))
         try:
-            table = datasets.load_dataset("parquet", data_files=files, split="train")
+            table = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
+            missing = {"id", "image", "landmarks"} - set(table.column_names)
+            if missing:
+                raise SampleError(
+                    f"the parquet files in {path} lack the columns {', '.join(sorted(missing))}"
+                )
+            for column in {"image", "skin_mask"} & set(table.column_names):
+                table = table.cast_column(column, datasets.Image(decode=False))
+        except SampleError:
+            raise
         except Exception as error:  # `datasets` wraps whatever pyarrow raises for broken or differing files
-            raise SampleError(f"the parquet files in {path} cannot be read together: {error}") from error
-        missing = {"id", "image", "landmarks"} - set(table.column_names)
-        if missing:
-            raise SampleError(f"the parquet files in {path} lack the columns {', '.join(sorted(missing))}")
-        for column in {"image", "skin_mask"} & set(table.column_names):
-            table = table.cast_column(column, datasets.Image(decode=False))
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SampleError(f"the parquet files in {path} cannot be read together: {reason}") from error
+        if not len(table):
+            raise SampleError(f"the parquet files in {path} hold no rows")
         self.table = table
         self.ids = [str(name) for name in table["id"]]
 
     def load(self, index: int) -> FaceRecord:
-        """Record `index` without annotation; raises ImageError or LandmarkError, naming it, when broken."""
+        """Record `index` without annotation; raises SampleError, naming it, when a column is broken."""
         row = self.table[index]
         name = f"{row['id']} in {self.path}"
-        landmarks = row["landmarks"] or []
-        if len(landmarks) != 136:
-            raise LandmarkError(f"{name} has {len(landmarks)} landmark numbers instead of 68 x 2")
+        numbers = _numbers(row["landmarks"], f"the landmarks of {name}", LandmarkError)
+        if len(numbers) not in (136, 102):
+            raise LandmarkError(f"{name} has {len(numbers)} landmark numbers instead of 68 x 2")
+        landmarks, valid = complete_landmarks(numbers.reshape(-1, 2), name)
         mask, parameters = row.get("skin_mask"), row.get("parameters")
+        if parameters is not None:
+            parameters = torch.from_numpy(
+                _numbers(parameters, f"the parameters of {name}", SampleError)
+            ).float()
         return FaceRecord(
             id=str(row["id"]),
-            image=_decode(row["image"], name).convert("RGB"),
-            landmarks=torch.tensor(landmarks, dtype=torch.float32).view(68, 2),
-            skin_mask=None if mask is None else _to_mask(_decode(mask, f"the skin mask of {name}")),
-            parameters=None if parameters is None else torch.tensor(parameters, dtype=torch.float32),
+            image=self._decode(row["image"], f"the image of {name}"),
+            landmarks=landmarks,
+            skin_mask=None if mask is None else self._mask(mask, f"the skin mask of {name}"),
+            parameters=parameters,
+            landmark_valid=None if bool(valid.all()) else valid,
         )
 
-    def check(self, index: int) -> None:
-        """Raise what `load` and the making of a target would raise, without computing one."""
-        check_record(self.load(index))
+    def _decode(self, value: dict[str, Any] | None, name: str) -> Image.Image:
+        """A `datasets` image as RGB: {"bytes", "path"}, where a path alone is relative to the folder."""
+        if value is None or (value["bytes"] is None and value["path"] is None):
+            raise ImageError(f"{name} cannot be decoded: it is empty; replace or drop the row")
+        content = value["bytes"]
+        if content is None:
+            file = path_within(self.path, value["path"], name)
+            size = file_size(file)
+            if size is None or size > LARGEST_FILE:
+                raise ImageError(
+                    f"{name} cannot be decoded: {printable(file)} is missing, no file or too large"
+                )
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                raise ImageError(f"{name} cannot be read: {printable(file)}: {error.strerror}") from None
+        return decode_image(content, name)
+
+    def _mask(self, value: dict[str, Any], name: str) -> Tensor:
+        """A mask (H,W) in [0,1]."""
+        return torch.from_numpy(np.array(self._decode(value, name).convert("L"))).float() / 255
 
 
 class Photographs:
@@ -187,30 +222,27 @@ class Photographs:
     def load(self, index: int) -> FaceRecord:
         """Record `index` without annotation; raises ImageError or LandmarkError, naming the file."""
         photo, landmarks = self.files[index]
-        points = read_landmarks(landmarks)
+        points, valid = read_landmarks(landmarks)
+        check_landmarks(points, str(landmarks))
         try:
             image, points, _ = crop_face(read_image(photo), points, self.size)
         except LandmarkError as error:
             raise LandmarkError(f"{landmarks} does not fit {photo.name}: {error}") from None
-        return FaceRecord(id=self.ids[index], image=image, landmarks=points.float())
+        return FaceRecord(self.ids[index], image, points, landmark_valid=None if bool(valid.all()) else valid)
 
-    def check(self, index: int) -> None:
-        """Raise what `load` would raise for broken files; a photograph is decoded coarsely, which is fast."""
-        photo, landmarks = self.files[index]
-        points = read_landmarks(landmarks)
-        check_landmarks(points, str(landmarks))
-        try:
-            with Image.open(photo) as image:
-                width, height = image.size
-                image.draft("RGB", (width // 8, height // 8))
-                image.load()
-        except Exception as error:  # Pillow's decoders raise many types for broken bytes
-            raise ImageError(f"{photo} cannot be decoded ({error}); export it again or drop it") from error
-        center, side = (points.amin(0) + points.amax(0)) / 2, max(width, height)
-        if bool((center < 0).any()) or bool((center > side).any()):
-            raise LandmarkError(
-                f"the landmarks in {landmarks} lie outside of {photo.name}; detect them again"
-            )
+
+def path_within(folder: Path, name: str, owner: str) -> Path:
+    """The file `name` in `folder`; ImageError that names `owner` for a path that leaves it (by "/" or "..").
+
+    Data files are often somebody else's, and their paths should not reach the rest of a disk. A link in the
+    folder is its owner's own doing, and followed.
+    """
+    relative = Path(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise ImageError(
+            f"{owner} has the path {name!r}, which leaves {folder}; write it relative to that folder"
+        )
+    return folder / relative
 
 
 def _landmark_file(photo: Path) -> Path:
@@ -220,18 +252,9 @@ def _landmark_file(photo: Path) -> Path:
     raise LandmarkError(f"{photo} has no landmarks; write {photo.stem}.npy or {photo.stem}.pts beside it")
 
 
-def _decode(value: dict[str, Any] | None, name: str) -> Image.Image:
-    """A `datasets` image ({"bytes", "path"}), fully decoded."""
-    try:
-        if value is None or (value["bytes"] is None and value["path"] is None):
-            raise ValueError("it is empty")
-        content = value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
-        image = Image.open(io.BytesIO(content))
-        image.load()
-        return image
-    except Exception as error:  # Pillow's decoders raise many types for broken bytes
-        raise ImageError(f"the image of {name} cannot be decoded ({error}); replace or drop it") from error
-
-
-def _to_mask(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image.convert("L"))).float() / 255
+def _numbers(values: Any, what: str, error: type[SampleError]) -> np.ndarray:
+    """A column's list of numbers as (n,) float64; a missing list counts as empty."""
+    values = [] if values is None else values
+    if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
+        raise error(f"{what} are not a list of numbers without gaps; make the record again")
+    return np.array(values, dtype=np.float64)

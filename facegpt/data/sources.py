@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from facegpt.data.records import Annotation, FaceRecords
+from facegpt.data.records import Annotation, FaceRecords, path_within
 from facegpt.data.targets import face_target
 from facegpt.data.templates import combined_request, face_request
 from facegpt.errors import SampleError
+from facegpt.files import read_json
 from facegpt.perception.images import read_image
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
 
-Turn = tuple[str, str]
+LARGEST_LIST = 4_000_000_000  # bytes of an instruction file; LLaVA-1.5's has 1.0e9
+
+Turn = tuple[str, str]  # question and answer
 
 
 class Source(Protocol):
@@ -121,7 +123,7 @@ class TextToFace:
 class Instruct:
     """Instruction following from a JSON list in LLaVA's format, read as it is.
 
-    Rows are {"id", "image" (optional, relative to `image_folder`), "conversations": [{"from", "value"}]}.
+    Rows are {"id", "image" (optional, a path in `image_folder`), "conversations": [{"from", "value"}]}.
     As LLaVA does, an opening answer and a last question without answer are dropped, and `<image>` moves to
     the front of its turn; a row with an image but without `<image>` gets it in the first turn.
     Raises SampleError when the file is not such a list.
@@ -140,20 +142,17 @@ class Instruct:
     def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
         row = self.rows[index]
         name = row_name(self.path, index, row)
-        return name, instruction_messages(row, len(image_files(row, self.image_folder)), name)
+        return name, instruction_messages(row, len(image_files(row, self.image_folder, name)), name)
 
     def sample(self, index: int, epoch: int) -> Sample:
         name, messages = self.messages(index, epoch)
-        images = [read_image(file) for file in image_files(self.rows[index], self.image_folder)]
+        images = [read_image(file) for file in image_files(self.rows[index], self.image_folder, name)]
         return Sample(name, self.name, messages, images)
 
 
 def read_instructions(path: Path) -> list[dict[str, Any]]:
     """The rows of a LLaVA JSON list; SampleError when the file is not a list of objects."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SampleError(f"{path} is not readable JSON: {error}") from None
+    rows = read_json(path, LARGEST_LIST)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise SampleError(f"{path} must be a JSON list of objects with id and conversations, and not empty")
     return rows
@@ -164,10 +163,16 @@ def row_name(path: Path, index: int, row: dict[str, Any]) -> str:
     return f"{row['id']} in {path}" if "id" in row else f"row {index} of {path}"
 
 
-def image_files(row: dict[str, Any], folder: Path) -> list[Path]:
-    """The image files of a row: `image` is a path or a list of them."""
-    names = row.get("image") or []
-    return [folder / name for name in ([names] if isinstance(names, str) else names)]
+def image_files(row: dict[str, Any], folder: Path, name: str) -> list[Path]:
+    """The image files of a row: `image` is a path in `folder` or a list of them, absent or null for none.
+
+    Raises SampleError, naming the row by `name`, for anything else and for a path that leaves the folder.
+    """
+    value = row.get("image")
+    paths = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise SampleError(f"{name} has an image that is neither a path nor a list of paths")
+    return [path_within(folder, path, name) for path in paths]
 
 
 def instruction_messages(row: dict[str, Any], images: int, name: str) -> list[Message]:

@@ -30,17 +30,22 @@ def face_target(record: FaceRecord, size: int) -> FaceTarget:
         resized = record.image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
         image = to_tensor(resized)
         mask = F.interpolate(mask[None, None], (size, size), mode="bilinear", antialias=True)[0, 0]
-    return FaceTarget(image, record.landmarks.float() * (size / width), mask.clamp(0, 1), record.parameters)
+    landmarks = record.landmarks.float() * (size / width)
+    return FaceTarget(image, landmarks, mask.clamp(0, 1), record.parameters, record.landmark_valid)
 
 
 def check_record(record: FaceRecord) -> None:
-    """Raise LandmarkError or SampleError, naming the record, unless a face target can be made of it."""
+    """Raise LandmarkError or SampleError, naming the record, unless a face target can be made of it.
+
+    Its landmarks may lie beside the image, by no more than one image width, but their middle must be in it.
+    """
     width, height = record.image.size
     if width != height:
         raise SampleError(f"the face crop of {record.id} is {width} x {height} pixels; it must be square")
     check_landmarks(record.landmarks, record.id)
     center = (record.landmarks.amin(0) + record.landmarks.amax(0)) / 2
-    if bool((center < 0).any()) or bool((center > width).any()):
+    beside = (record.landmarks < -width) | (record.landmarks > 2 * width)
+    if bool((center < 0).any()) or bool((center > width).any()) or bool(beside.any()):
         raise LandmarkError(f"the landmarks of {record.id} lie outside of its image; detect them again")
     if record.skin_mask is not None:
         if tuple(record.skin_mask.shape) != (height, width):
@@ -68,5 +73,5 @@ def check_landmarks(landmarks: Tensor, name: str) -> None:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """A PIL image as (3,H,W) RGB in [0,1]."""
+    """A PIL image as (3,H,W) float32 RGB in [0,1]."""
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from facegpt.data.collate import stack_targets
 from facegpt.data.targets import face_target
 from facegpt.errors import SampleError
 from facegpt.head.lbs import rotation_matrices
@@ -56,9 +57,10 @@ def image_errors(
     for start in range(0, len(records), AT_ONCE):
         rows = slice(start, min(start + AT_ONCE, len(records)))
         targets = [face_target(record, size) for record in records[rows]]
-        image = torch.stack([target.image for target in targets]).to(device)
-        landmarks = torch.stack([target.landmarks for target in targets]).to(device)
-        mask = torch.stack([target.skin_mask for target in targets]).to(device)
+        stacked = stack_targets(targets)
+        assert stacked is not None  # a group has at least one record
+        stacked = stacked.to(device)
+        image, landmarks, mask = stacked.image, stacked.landmarks, stacked.skin_mask
         if truth is None:
             mask = mask * torch.stack([outline(points, size) for points in landmarks.cpu()]).to(device)
         else:
@@ -71,7 +73,9 @@ def image_errors(
             count = len(targets)
             found[name].append(
                 (
-                    landmark_error(shown.landmarks.expand(count, -1, -1), landmarks, size).cpu(),
+                    landmark_error(
+                        shown.landmarks.expand(count, -1, -1), landmarks, size, stacked.landmark_valid
+                    ).cpu(),
                     photometric_error(image, shown.image.clamp(0, 1).expand_as(image), mask).cpu(),
                 )
             )

@@ -75,7 +75,9 @@ class FaceObjective:
                 self.recognizer, targets.image, targets.landmarks, rendering.image, rendering.landmarks
             )
         if self.weights.landmark > 0:
-            parts["landmark"] = landmark_loss(rendering.landmarks, targets.landmarks, targets.image.shape[-1])
+            parts["landmark"] = landmark_loss(
+                rendering.landmarks, targets.landmarks, targets.image.shape[-1], targets.landmark_valid
+            )
         if self.weights.regularization > 0:
             parts["regularization"] = regularization(parameters)
         if self.weights.parameters > 0:

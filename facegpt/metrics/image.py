@@ -7,12 +7,15 @@ from torch import Tensor
 from facegpt.sample import REFERENCE_SIZE
 
 
-def landmark_error(predicted: Tensor, target: Tensor, size: int) -> Tensor:
+def landmark_error(predicted: Tensor, target: Tensor, size: int, valid: Tensor | None = None) -> Tensor:
     """Mean distance of the landmarks per face, (B,), in pixels of a 224 crop.
 
-    predicted, target (B,L,2): pixels of an image of side `size`. All landmarks count the same.
+    predicted, target (B,L,2): pixels of an image of side `size`. valid (B,L) bool: the landmarks that count,
+    None for all; NaN for a face without any. Those that count do so alike.
     """
-    return (predicted - target).norm(dim=2).mean(dim=1) * (REFERENCE_SIZE / size)
+    distance = (predicted - target).norm(dim=2)
+    mean = distance.mean(dim=1) if valid is None else (distance * valid).sum(dim=1) / valid.sum(dim=1)
+    return mean * (REFERENCE_SIZE / size)
 
 
 def photometric_error(image: Tensor, rendering_image: Tensor, mask: Tensor) -> Tensor:

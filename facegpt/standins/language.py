@@ -1,27 +1,22 @@
-"""The small world of words of the tiny LLaVA's pretraining: captions, questions, answers, plain text.
+"""Synthetic faces in words: the captions of the tiny LLaVA's pretraining.
 
-`read_facts` turns the known parameters of a synthetic face into facts that can be said in words; the
-functions below say them. This plays the part of the web's image captions for the stand-in; real backbones
-bring their own.
+`read_facts` turns the known parameters of a synthetic face into facts that can be said in words; `describe_*`
+say them. This plays the part of the web's image captions for the stand-in; real backbones bring their own.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS, told
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.camera import project
-from facegpt.sample import Message
-from facegpt.standins.situations import GENERAL, LOOKS, SUBJECTS, situations
+from facegpt.standins.situations import LOOKS
 
 GRID = 32  # points are told as column and row of a grid of this many cells
 POINTS = {
@@ -140,7 +135,8 @@ def read_facts(head: HeadModel, parameters: FaceParameters) -> list[Facts]:
     return facts
 
 
-def say_expression(facts: Facts) -> str:
+def describe_expression(facts: Facts) -> str:
+    """The movements that are strong enough to be seen, strongest first, then lids and jaw."""
     phrases = []
     for phrase, value in sorted(facts.movements.items(), key=lambda item: -item[1]):
         word = next((word for limit, word in STRENGTHS if value >= limit), None)
@@ -155,10 +151,10 @@ def say_expression(facts: Facts) -> str:
             + ("wide" if facts.jaw > 16 else "clearly" if facts.jaw > 9 else "slightly")
             + " open"
         )
-    return _sentence(phrases or ["the face is relaxed"])
+    return sentence(phrases or ["the face is relaxed"])
 
 
-def say_turns(facts: Facts) -> list[str]:
+def describe_turns(facts: Facts) -> list[str]:
     """Yaw, pitch and roll in words, in steps of 5 degrees; empty for none."""
     return [
         _angle(
@@ -171,19 +167,22 @@ def say_turns(facts: Facts) -> list[str]:
     ]
 
 
-def say_pose(facts: Facts) -> str:
-    pose = ", ".join(p for p in say_turns(facts) if p) or "the head is straight"
+def describe_pose(facts: Facts) -> str:
+    """The turns of the head and how large the face is in the image."""
+    pose = ", ".join(p for p in describe_turns(facts) if p) or "the head is straight"
     size = "large" if facts.size > 1.06 else "small" if facts.size < 0.94 else "of medium size"
-    return _sentence([pose, f"the face is {size}"])
+    return sentence([pose, f"the face is {size}"])
 
 
-def say_shape(facts: Facts) -> str:
+def describe_shape(facts: Facts) -> str:
+    """The three most unusual features of the face's shape."""
     strong = sorted(facts.shape.items(), key=lambda item: -abs(item[1]))[:3]
     phrases = [SHAPES[name][0 if value > 0 else 1] for name, value in strong if abs(value) > 0.5]
-    return _sentence(["this is " + ", ".join(phrases)]) if phrases else "This is an average face."
+    return sentence(["this is " + ", ".join(phrases)]) if phrases else "This is an average face."
 
 
-def say_color(facts: Facts) -> str:
+def describe_color(facts: Facts) -> str:
+    """Skin tone, brows, beard, lips and freckles."""
     tone = SKIN[min(4, max(0, round(2 + 1.3 * facts.colors.get("melanin", 0.0))))]
     phrases = [f"the skin is {tone}"]
     for name, high, low in (
@@ -194,10 +193,11 @@ def say_color(facts: Facts) -> str:
     ):
         value = facts.colors.get(name, 0.0)
         phrases += [high] if value > 0.8 else [low] if value < -0.8 and low else []
-    return _sentence(phrases)
+    return sentence(phrases)
 
 
-def say_light(facts: Facts) -> str:
+def describe_light(facts: Facts) -> str:
+    """Strength, tint and direction of the light, from the person's side."""
     x, y, _ = facts.light
     side = "left" if x > 0.12 else "right" if x < -0.12 else ""
     height = "above" if y > 0.12 else "below" if y < -0.12 else ""
@@ -208,118 +208,20 @@ def say_light(facts: Facts) -> str:
 
 
 ASPECTS: dict[str, Callable[[Facts], str]] = {
-    "shape": say_shape,
-    "expression": say_expression,
-    "colour": say_color,
-    "light": say_light,
-    "pose": say_pose,
+    "shape": describe_shape,
+    "expression": describe_expression,
+    "colour": describe_color,
+    "light": describe_light,
+    "pose": describe_pose,
 }
 
 
 def feeling(facts: Facts) -> str:
     """The feeling whose look is nearest to the face, by the phrases they share."""
-    said = say_expression(facts).lower()
+    said = describe_expression(facts).lower()
     scores = {name: sum(phrase in said for phrase in look) / len(look) for name, look in LOOKS.items()}
     best = max(scores, key=lambda name: scores[name])
     return best if scores[best] >= 0.5 else "unclear"
-
-
-def questions_about(facts: Facts, rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """`count` question-answer pairs about one image, drawn from all kinds."""
-    pairs = [(ASPECT_QUESTIONS[aspect], say(facts)) for aspect, say in ASPECTS.items()]
-    rng.shuffle(pairs)
-    points = [
-        (f"Where is {name}?", f"At {x} {y}.")
-        for name, (x, y) in rng.sample(sorted(facts.points.items()), count)
-    ]
-    details = [
-        ("Are the eyes closed?", "Yes." if facts.lids > 0.7 else "No."),
-        ("Is the mouth open?", "Yes." if facts.jaw > 4 else "No."),
-        ("How does the person feel?", f"The person looks {feeling(facts)}."),
-        ("How far is the head turned?", say_pose(facts).split(",")[0].rstrip(".") + "."),
-        *[(question, _answer_topic(question, facts)) for question in FACE_QUESTIONS],
-    ]
-    rng.shuffle(details)
-    chosen = pairs[: (count + 1) // 2] + points[: count // 4 + 1] + details[: count // 4 + 1]
-    rng.shuffle(chosen)
-    return chosen[:count]
-
-
-def plain_conversation(rng: random.Random) -> list[tuple[str, str]]:
-    """A short conversation without an image: situations, feelings, looks, or general chat."""
-    kind = rng.random()
-    subject = rng.choice(SUBJECTS)
-    if kind < 0.75:
-        name, event = rng.choice(situations(held_out=False))
-        return _about_feeling(name, f"{subject} {event}.", rng)
-    return rng.sample(GENERAL, rng.choice([1, 2]))
-
-
-def retold_conversation(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
-    """Reading: a face is told in words, without an image, and questions follow that the words answer."""
-    known = {aspect: say(facts) for aspect, say in ASPECTS.items()}
-    text = told(rng, known)
-    questions = [(ASPECT_QUESTIONS[aspect], answer) for aspect, answer in known.items() if answer in text]
-    if known["pose"] in text:
-        answers = [_sentence([said or "it does not"]) for said in say_turns(facts)]
-        questions += zip(TURN_QUESTIONS, answers, strict=True)
-    if known["expression"] in text:
-        questions.append(("How does the person feel?", f"The person looks {feeling(facts)}."))
-    (question, answer), *others = rng.sample(questions, min(len(questions), 3))
-    first = f"{text} {question}" if rng.random() < 0.5 else f"{question} {text}"
-    return [(first, answer), *others]
-
-
-def instructions(seed: int, count: int) -> list[dict[str, Any]]:
-    """`count` plain instruction samples in LLaVA's JSON format (no images, no faces asked for)."""
-    rng = random.Random(seed)
-    rows = []
-    for index in range(count):
-        conversation = []
-        for question, answer in plain_conversation(rng):
-            conversation += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-        rows.append({"id": f"instruct-{index:05d}", "conversations": conversation})
-    return rows
-
-
-def to_messages(pairs: list[tuple[str, str]], image: bool) -> list[Message]:
-    """Question-answer pairs as a conversation; the image goes before the first question."""
-    messages = []
-    for turn, (question, answer) in enumerate(pairs):
-        messages.append(Message("user", f"<image>\n{question}" if image and turn == 0 else question))
-        messages.append(Message("assistant", answer))
-    return messages
-
-
-def _about_feeling(name: str, situation: str, rng: random.Random) -> list[tuple[str, str]]:
-    look = _sentence(list(LOOKS[name]))
-    kinds = [
-        (f"{situation} How does this person feel?", f"This person feels {name}."),
-        (f"{situation} What does the face look like?", look),
-        (f"What does a {name} person look like?", look),
-        (f"{situation} Describe the face.", f"This person feels {name}. {look}"),
-        (f"Somebody looks like this: {look} How does this person feel?", f"This person feels {name}."),
-    ]
-    return rng.sample(kinds, rng.choice([1, 2]))
-
-
-def _answer_topic(question: str, facts: Facts) -> str:
-    """Answers to the face questions of `templates.FACE_QUESTIONS`, recognised by their topic word."""
-    text = question.lower()
-    if "hair" in text:
-        light = facts.colors.get("hair_lightness", 0.0)
-        return "The hair is short and " + ("pale." if light > 0.5 else "dark." if light < -0.5 else "brown.")
-    if "expression" in text:
-        return f"The person looks {feeling(facts)}. " + say_expression(facts)
-    if "colo" in text:
-        return "The skin gives the main colour. " + say_color(facts)
-    if "occasion" in text:
-        return "The clothes do not tell any occasion."
-    if "cloth" in text or "wear" in text:
-        return "No clothes can be seen."
-    if "light" in text:
-        return say_light(facts)
-    return "The place is plain, only a coloured wall can be seen."
 
 
 def _angle(value: float, positive: str, negative: str) -> str:
@@ -327,6 +229,7 @@ def _angle(value: float, positive: str, negative: str) -> str:
     return "" if rounded == 0 else (positive if value > 0 else negative).format(rounded)
 
 
-def _sentence(phrases: list[str]) -> str:
+def sentence(phrases: list[str]) -> str:
+    """Phrases joined by commas, with a capital letter and a full stop."""
     text = ", ".join(phrases)
     return text[0].upper() + text[1:] + "."

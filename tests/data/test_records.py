@@ -15,8 +15,10 @@ from data_files import (
     write_shards,
 )
 
+from facegpt.data.collate import stack_targets
 from facegpt.data.records import read_annotations, read_records
 from facegpt.data.targets import face_target, to_tensor
+from facegpt.data.validate import validate_records
 from facegpt.errors import ImageError, LandmarkError, SampleError
 from facegpt.perception.skin import skin_probability
 from facegpt.sample import FaceRecord
@@ -56,6 +58,26 @@ def test_photographs_are_cropped_around_their_landmarks(tmp_path):
         assert box.mean().item() == pytest.approx(48 / (1.25 * 1.1), rel=0.05)  # DECA's margin
         middle = (record.landmarks.amax(0) + record.landmarks.amin(0)) / 2
         assert middle.tolist() == pytest.approx([24, 24], abs=0.6)
+
+
+def test_51_landmarks_are_taken_wherever_68_are(tmp_path):
+    """In a photograph's file and in shards: the contour is estimated, and nothing is compared with it."""
+    photographs, shards = write_photographs(tmp_path / "photographs", 1), tmp_path / "shards"
+    inner = np.load(photographs / "photo0.npy")[17:]
+    np.save(photographs / "photo0.npy", inner)
+    write_shards(shards, [face_row(0) | {"landmarks": face_row(0)["landmarks"][34:]}, face_row(1)])
+    records = [read_records(photographs)[0], *read_records(shards)]
+    assert torch.equal(records[1].landmarks[17:], torch.from_numpy(face_landmarks(64, 0))[17:])
+    for record in records[:2]:
+        assert record.landmarks.shape == (68, 2) and bool(torch.isfinite(record.landmarks).all())
+        assert record.landmark_valid.tolist() == [False] * 17 + [True] * 51
+        assert face_target(record, 32).landmark_valid is record.landmark_valid
+    assert records[2].landmark_valid is None
+    assert len(validate_records(photographs)) == 1 and len(validate_records(shards)) == 2
+    targets = stack_targets([face_target(record, 32) for record in records])
+    assert targets.landmark_valid.shape == (3, 68) and targets.landmark_valid.sum(1).tolist() == [51, 51, 68]
+    assert targets.to("cpu").landmark_valid is not None
+    assert stack_targets([face_target(records[2], 32)]).landmark_valid is None
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):

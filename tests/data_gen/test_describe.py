@@ -1,4 +1,4 @@
-"""The untouched model describes every face once; its rows fit what the sources read."""
+"""The pretrained model describes every face once; its rows fit what the sources read."""
 
 from __future__ import annotations
 
@@ -112,3 +112,27 @@ def test_data_must_be_given_and_questions_exist():
         describe.main([])
     with pytest.raises(ConfigError, match="questions must be between"):
         describe.main(["data=x", "questions=7"])
+
+
+@pytest.mark.parametrize("word", ["batch=-1", "batch=0", "limit=0", "limit=-2", "max_new_tokens=0"])
+def test_settings_that_would_describe_nothing_are_refused(data, word):
+    with pytest.raises(ConfigError, match=f"{word.partition('=')[0]} must be at least 1"):
+        describe.main([f"data={data}", word])
+
+
+@pytest.mark.parametrize("value", ["-1", ".nan", ".inf"])
+def test_an_impossible_temperature_is_refused(data, value):
+    with pytest.raises(ConfigError, match="temperature"):
+        describe.main([f"data={data}", f"temperature={value}"])
+
+
+def test_a_second_run_on_the_same_folder_is_refused(data, backbone, monkeypatch):
+    monkeypatch.setattr(describe, "ask", lambda question, features, *_: ["Yes."] * len(features))
+    words = [f"data={data}", f"backbone={backbone}"]
+    with (
+        describe.only_writer(data / "descriptions.jsonl"),
+        pytest.raises(ConfigError, match="another process"),
+    ):
+        describe.main(words)
+    describe.main(words)
+    assert len((data / "descriptions.jsonl").read_text().splitlines()) == 3

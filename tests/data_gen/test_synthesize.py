@@ -16,7 +16,7 @@ from facegpt.config import load_config
 from facegpt.data.sources import Instruct
 from facegpt.data.targets import to_tensor
 from facegpt.data.validate import validate_records
-from facegpt.errors import ConfigError
+from facegpt.errors import ConfigError, SampleError
 from facegpt.head.files.format import save_head
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -95,8 +95,17 @@ def test_the_shipped_configuration_loads():
     path = Path(__file__).parents[2] / "configs" / "tiny" / "data.yaml"
     settings = load_config(synthesize.SynthesisSettings, path)
     assert settings.head == "builtin" and settings.train > settings.test > 0
-    with pytest.raises(ConfigError, match="shard"):
-        load_config(synthesize.SynthesisSettings, path, ["shard=0"])
+    for word in ("shard=0", "train=-1", "instruct=-3", "quality=101"):
+        with pytest.raises(ConfigError, match=word.partition("=")[0]):
+            load_config(synthesize.SynthesisSettings, path, [word])
+
+
+def test_broken_metadata_is_one_sentence(made, tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "dataset.json").write_text("[" * 100_000)
+    _, words = made
+    with pytest.raises(SampleError, match=r"dataset\.json"):
+        synthesize.main([*words, f"out={tmp_path}"])
 
 
 def test_metadata_is_plain_json(made):

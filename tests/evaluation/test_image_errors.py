@@ -111,3 +111,16 @@ def test_yaw_is_the_turn_about_the_vertical_axis_and_groups_hold_every_face_once
         "10-20": [False, True, False, False],
         "20-90": [False, False, True, False],
     }
+
+
+def test_landmarks_that_were_not_given_are_not_compared() -> None:
+    faces, mean = truth(2), {"mean": small_head().mean_parameters()}
+    known = records(faces)
+    expected = image_errors(known, mean, small_head(), faces, SIZE)["mean"].landmark
+    for record in known:
+        record.landmarks[:17] += 5.0
+        record.landmark_valid = torch.arange(68) >= 17
+    found = image_errors(known, mean, small_head(), faces, SIZE)["mean"].landmark
+    shown = render(small_head(), mean["mean"], SIZE).landmarks
+    inner = (shown - torch.stack([r.landmarks for r in known]))[:, 17:].norm(dim=2).mean(1) * 224 / SIZE
+    assert torch.allclose(found, inner) and not torch.allclose(found, expected)

@@ -87,6 +87,23 @@ def test_landmark_loss_by_hand():
     assert torch.allclose(landmark_loss(predicted, target, 112), 4 * expected)
 
 
+def test_landmarks_that_were_not_given_weigh_nothing():
+    generator = torch.Generator().manual_seed(3)
+    predicted = torch.rand(3, 68, 2, generator=generator, dtype=torch.float64) * 224
+    target = torch.rand(3, 68, 2, generator=generator, dtype=torch.float64) * 224
+    valid = torch.ones(3, 68, dtype=torch.bool)
+    valid[1, :17] = False
+    valid[2] = False
+    weights = landmark_weights(dtype=torch.float64)[17:, None]
+    inner = (weights * (predicted - target)[1, 17:]).square().mean()
+    loss = landmark_loss(predicted.requires_grad_(), target, 224, valid)
+    assert torch.allclose(loss[0], landmark_loss(predicted, target, 224)[0])
+    assert torch.allclose(loss[1], inner) and loss[2] == 0
+    loss.sum().backward()
+    assert predicted.grad[1, :17].abs().max() == 0 and predicted.grad[1, 17:].abs().min() > 0
+    assert torch.isfinite(predicted.grad).all()
+
+
 def test_landmark_loss_gradient():
     predicted = torch.randn(2, 68, 2, dtype=torch.float64, generator=generator()).requires_grad_()
     target = torch.randn(2, 68, 2, dtype=torch.float64, generator=generator(1))

@@ -103,6 +103,17 @@ def test_truth_costs_only_its_distance_from_the_mean(head, recognizer):
     assert torch.allclose(loss, 0.1 * prior, atol=1e-6)
 
 
+def test_landmarks_that_were_not_given_change_no_part(head, recognizer):
+    parameters, targets = parameters_of(head, 1), targets_of(head, parameters_of(head, 2))
+    targets.landmark_valid = (torch.arange(68) >= 17).expand(2, 68)
+    rendering = render(head, parameters, SIZE)
+    objective = FaceObjective(ObjectiveWeights(), recognizer, head.layout)
+    before = objective(rendering, parameters, targets)[0]
+    targets.landmarks = targets.landmarks.clone()
+    targets.landmarks[:, :17] = 1e4
+    assert torch.equal(objective(rendering, parameters, targets)[0], before)
+
+
 def test_descent_approaches_the_truth(head, recognizer):
     truth = parameters_of(head, 4)
     targets = targets_of(head, truth)

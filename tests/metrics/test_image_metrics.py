@@ -14,6 +14,9 @@ def test_landmark_error_is_the_mean_distance_at_224():
     predicted[1, :34, 0] = 1.0
     assert torch.allclose(landmark_error(predicted, target, 224), torch.tensor([5.0, 0.5]))
     assert torch.allclose(landmark_error(predicted, target, 56), torch.tensor([20.0, 2.0]))
+    valid = torch.arange(68).expand(2, 68) >= 17  # the contour was not given
+    assert torch.allclose(landmark_error(predicted, target, 224, valid), torch.tensor([5.0, 17 / 51]))
+    assert landmark_error(predicted, target, 224, valid & False).isnan().all()
 
 
 def test_photometric_error_is_the_masked_mean_of_color_distances():

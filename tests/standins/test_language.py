@@ -9,19 +9,21 @@ from small_head import small_head
 
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.lighting import directional
-from facegpt.standins.language import (
-    ASPECTS,
-    TURN_QUESTIONS,
-    feeling,
+from facegpt.standins.conversations import (
     instructions,
     plain_conversation,
     questions_about,
-    read_facts,
-    retold_conversation,
-    say_expression,
-    say_light,
-    say_pose,
+    reading_conversation,
     to_messages,
+)
+from facegpt.standins.language import (
+    ASPECTS,
+    TURN_QUESTIONS,
+    describe_expression,
+    describe_light,
+    describe_pose,
+    feeling,
+    read_facts,
 )
 from facegpt.standins.situations import LOOKS, SITUATIONS, situations
 
@@ -48,20 +50,20 @@ def test_pose_is_told_from_the_persons_side(
         parameters = posed(pose=rotation)
         moved = HEAD(parameters).landmarks[0, 30] - HEAD().landmarks[0, 30]
         assert (moved[coordinate] > 0) == (sign > 0)
-        assert words in say_pose(read_facts(HEAD, parameters)[0])
+        assert words in describe_pose(read_facts(HEAD, parameters)[0])
 
 
 def test_a_lean_to_the_left_lowers_the_left_ear() -> None:
     parameters = posed(pose=[0, 0, -0.35, 0, 0, 0])
     left_ear, right_ear = HEAD(parameters).landmarks[0, 16], HEAD(parameters).landmarks[0, 0]
     assert left_ear[1] < right_ear[1]
-    assert "leans 20 degrees to the left" in say_pose(read_facts(HEAD, parameters)[0])
+    assert "leans 20 degrees to the left" in describe_pose(read_facts(HEAD, parameters)[0])
 
 
 def test_light_is_told_by_where_it_comes_from() -> None:
     def words(direction: list[float]) -> str:
         light = directional(torch.tensor([direction]), torch.full((1, 3), 0.6), torch.full((1, 3), 0.4))
-        return say_light(read_facts(HEAD, HEAD.mean_parameters().replace(lighting=light))[0])
+        return describe_light(read_facts(HEAD, HEAD.mean_parameters().replace(lighting=light))[0])
 
     assert words([0.8, 0.0, 0.6]).endswith("from the left.")
     assert words([-0.8, 0.0, 0.6]).endswith("from the right.")
@@ -70,10 +72,10 @@ def test_light_is_told_by_where_it_comes_from() -> None:
 
 
 def test_the_mean_face_is_relaxed_and_the_jaw_is_told() -> None:
-    assert say_expression(read_facts(HEAD, HEAD.mean_parameters())[0]) == "The face is relaxed."
+    assert describe_expression(read_facts(HEAD, HEAD.mean_parameters())[0]) == "The face is relaxed."
     assert (
         "the jaw is wide open"
-        in say_expression(read_facts(HEAD, posed(pose=[0, 0, 0, 0.4, 0, 0]))[0]).lower()
+        in describe_expression(read_facts(HEAD, posed(pose=[0, 0, 0, 0.4, 0, 0]))[0]).lower()
     )
 
 
@@ -113,7 +115,7 @@ def test_questions_about_a_face_in_words_are_answered_by_the_words() -> None:
     faces = [replace(neutral, yaw=20.0, roll=-11.0), replace(neutral, pitch=9.0, jaw=20.0), neutral]
     asked = set()
     for facts in faces * 40:
-        pairs = retold_conversation(facts, rng)
+        pairs = reading_conversation(facts, rng)
         text = pairs[0][0]
         assert not {"<image>", "<FACE>"} & set(text.split())
         for question, answer in pairs:
@@ -121,7 +123,7 @@ def test_questions_about_a_face_in_words_are_answered_by_the_words() -> None:
             asked.add(turn)
             if turn is None:
                 felt = answer == f"The person looks {feeling(facts)}."
-                assert (say_expression(facts) if felt else answer) in text
+                assert (describe_expression(facts) if felt else answer) in text
             elif answer != "It does not.":
                 assert answer[1:-1] in text
             else:

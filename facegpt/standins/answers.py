@@ -1,4 +1,4 @@
-"""What the tiny LLaVA of `pretrain_tiny_llava.py` answers about held-out faces and situations."""
+"""What a tiny LLaVA answers about held-out faces and situations, and how much of it is right."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from facegpt.data.conversation import encode_prompt
-from facegpt.standins.language import Facts, questions_about, retold_conversation, to_messages
+from facegpt.standins.conversations import questions_about, reading_conversation, to_messages
+from facegpt.standins.language import Facts
 from facegpt.standins.situations import situations
 
 MEASURED = 128  # held-out faces that are asked questions at the end
 
 
 @torch.no_grad()
-def measure(
+def answer_accuracy(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, features: Tensor, facts: list[Facts],
     held_out: int, seed: int,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Exact-match accuracy of greedy answers on held-out faces and situations, point error in grid cells."""
+    """Exact-match accuracy of greedy answers on held-out faces and situations, point error in grid cells.
+
+    features (n,patches,hidden): of the vision tower, for n images; facts of the same n, the last
+    `held_out` were not trained on. Returns kind of question -> accuracy and count.
+    """
     rng = random.Random(seed + 1)
     model.eval()
     scores: dict[str, list[float]] = defaultdict(list)
@@ -32,7 +37,7 @@ def measure(
     first = len(facts) - held_out
     for row in tqdm(range(first, first + min(held_out, MEASURED)), desc="measure", mininterval=5):
         for question, truth in questions_about(facts[row], rng, 4):
-            answer = ask(model, processor, question, features[row : row + 1])
+            answer = greedy_answer(model, processor, question, features[row : row + 1])
             if question.startswith("Where is") and truth.startswith("At "):
                 numbers = [int(w) for w in answer.strip(".").split() if w.isdigit()]
                 wanted = [int(w) for w in truth.strip(".").split() if w.isdigit()]
@@ -41,11 +46,13 @@ def measure(
                 scores["points within 2 cells"].append(len(numbers) == 2 and cells[-1] <= 2)
             else:
                 scores[question].append(answer == truth)
-        (asked, truth), *_ = retold_conversation(facts[row], rng)
-        scores["questions about a face told in words"].append(ask(model, processor, asked, None) == truth)
+        (asked, truth), *_ = reading_conversation(facts[row], rng)
+        scores["questions about a face told in words"].append(
+            greedy_answer(model, processor, asked, None) == truth
+        )
     for name, event in situations(held_out=True):
         for subject in ("She", "He"):
-            answer = ask(model, processor, f"{subject} {event}. How does this person feel?", None)
+            answer = greedy_answer(model, processor, f"{subject} {event}. How does this person feel?", None)
             scores["feeling of held-out situations"].append(f"feels {name}." in answer)
     figures = {
         name: {"accuracy": float(np.mean(values)), "n": len(values)}
@@ -54,7 +61,7 @@ def measure(
     return {**figures, "point error in cells": {"median": float(np.median(cells)), "n": len(cells)}}
 
 
-def ask(
+def greedy_answer(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, question: str, features: Tensor | None
 ) -> str:
     """The greedy answer to one question, with the features of an image or none."""

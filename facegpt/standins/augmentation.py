@@ -1,4 +1,4 @@
-"""Facts as numbers for the probes of `pretrain_tiny_llava.py`, and images moved and mirrored with them."""
+"""Images moved and mirrored together with the facts that a vision probe learns from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST_MOVE = 8  # pixels by which an image is moved at random, so that places 
 
 
 def fact_vector(f: Facts) -> list[float]:
-    """All facts as numbers for the vision probe: where things are and how they turn counts most."""
+    """All facts as numbers (facts,) for the vision probe: where things are and how they turn counts most."""
     points = [POINT_WEIGHT * (value - GRID / 2) for point in f.points.values() for value in point]
     angles = [f.yaw / 7, f.pitch / 4, f.roll / 4, f.jaw / 4]
     rest = [(f.size - 1) * 10, 3 * f.lids, *[2 * v for v in f.light], 4 * f.warmth]
@@ -23,7 +23,7 @@ def fact_vector(f: Facts) -> list[float]:
     return [*points, *angles, *rest, *[4 * v for v in f.movements.values()], *[0.5 * v for v in identity]]
 
 
-def mirror(f: Facts) -> Facts:
+def mirror_facts(f: Facts) -> Facts:
     """The facts of the image flipped left to right."""
 
     def swap(name: str) -> str:

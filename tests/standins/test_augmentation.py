@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import torch
 
-from facegpt.standins import facts as tiny_llava_facts
+from facegpt.standins.augmentation import fact_vector, mirror_facts, move_facts, move_images
 from facegpt.standins.language import GRID, POINTS, Facts
 
 SIZE = 112
@@ -29,22 +29,22 @@ def dot(cell):
 def test_points_move_with_the_image():
     size = GRID * (SIZE // GRID)  # whole cells
     points = {name: (6 + i % 20, 9 + i % 13) for i, name in enumerate(POINTS)}
-    vector = torch.tensor([tiny_llava_facts.fact_vector(facts_with(points, yaw=0.3))])
+    vector = torch.tensor([fact_vector(facts_with(points, yaw=0.3))])
     step = size // GRID
     moves = torch.tensor([[2 * step, -step]])  # two cells to the right, one up
     for i, (column, row) in enumerate(points.values()):
-        moved = tiny_llava_facts.move_images(dot((column, row))[None], moves)[0]
+        moved = move_images(dot((column, row))[None], moves)[0]
         assert torch.equal(moved, dot((column + 2, row - 1)))
         expected = {**points, list(points)[i]: (column + 2, row - 1)}
-        wanted = torch.tensor([tiny_llava_facts.fact_vector(facts_with(expected, yaw=0.3))])
-        changed = tiny_llava_facts.move_facts(vector, moves, size)
+        wanted = torch.tensor([fact_vector(facts_with(expected, yaw=0.3))])
+        changed = move_facts(vector, moves, size)
         assert torch.allclose(changed[0, 2 * i : 2 * i + 2], wanted[0, 2 * i : 2 * i + 2])
     assert torch.equal(changed[:, 2 * len(POINTS) :], vector[:, 2 * len(POINTS) :])
 
 
 def test_a_moved_image_repeats_its_border():
     image = torch.rand(1, 3, 16, 16)
-    moved = tiny_llava_facts.move_images(image, torch.tensor([[3, 0]]))
+    moved = move_images(image, torch.tensor([[3, 0]]))
     assert torch.equal(moved[..., 3:], image[..., :-3])
     assert torch.equal(moved[..., :3], image[..., :1].expand(-1, -1, -1, 3))
 
@@ -52,7 +52,7 @@ def test_a_moved_image_repeats_its_border():
 def test_the_mirrored_facts_of_mirrored_facts_are_the_facts():
     points = {name: (i % GRID, (3 * i) % GRID) for i, name in enumerate(POINTS)}
     facts = facts_with(points, yaw=0.2, roll=-0.1, light=(0.3, 0.1, 0.9), movements={})
-    mirrored = tiny_llava_facts.mirror(facts)
+    mirrored = mirror_facts(facts)
     assert mirrored.points["the left eye"][0] == GRID - 1 - points["the right eye"][0]
     assert mirrored.yaw == -0.2 and mirrored.light[0] == -0.3
-    assert tiny_llava_facts.mirror(mirrored) == facts
+    assert mirror_facts(mirrored) == facts
