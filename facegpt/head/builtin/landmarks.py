@@ -13,17 +13,24 @@ from facegpt.head.builtin.surface import to_capsule
 Array = np.ndarray
 
 
+TIE = 1e-6  # mm: places that are equally near but for rounding, such as both sides of the midline
+
+
 def embed(vertices: Array, triangles: Array, points: Array, candidates: int = 40) -> tuple[Array, Array]:
-    """Nearest places on a surface: row of `triangles` (N,) and barycentric coordinates (N,3) for points
-    (N,3)."""
+    """Nearest places on a surface, for points (N,3): rows of `triangles` (N,), barycentric (N,3).
+
+    vertices (V,3) in mm. Of places as near as each other the one furthest to the subject's left is taken, so
+    that the rounding of a processor has no say.
+    """
     corners = vertices[triangles]
     _, near = cKDTree(corners.mean(1)).query(points, k=candidates)
     best = np.zeros(len(points), np.int64)
     weights = np.zeros((len(points), 3))
     for row, point in enumerate(points):
         bary = _nearest_barycentric(corners[near[row]], point)
-        gap = np.linalg.norm((bary[:, :, None] * corners[near[row]]).sum(1) - point, axis=1)
-        winner = int(np.argmin(gap))
+        places = (bary[:, :, None] * corners[near[row]]).sum(1)
+        gap = np.linalg.norm(places - point, axis=1)
+        winner = int(np.argmax(np.where(gap <= gap.min() + TIE, places[:, 0], -np.inf)))
         best[row], weights[row] = near[row][winner], bary[winner]
     return best, weights
 
@@ -60,8 +67,7 @@ def contour_tables(head: HeadMesh) -> tuple[Array, Array]:
 
     Rows 0..39 are yaw 0..+39 degrees, rows 40..78 are -1..-39 (DECA's sign: positive turns the face to the
     subject's left). On the side that turns away each point walks forwards along its height to the
-    silhouette; on the
-    other side it stays.
+    silhouette; on the other side it stays.
     """
     count = len(head.skin.triangles)
     table = anatomy.landmark_table()[:17]
@@ -93,10 +99,16 @@ def contour_tables(head: HeadMesh) -> tuple[Array, Array]:
 
 
 def _embed_capsule(head: HeadMesh, places: Array, count: int) -> tuple[Array, Array]:
-    """Triangles and barycentric coordinates of capsule points (N,2) in the frontal part of the skin."""
+    """Triangles and barycentric coordinates of capsule points (N,2) in the frontal part of the skin.
+
+    The skin's seam lies behind, at azimuth pi: triangles that cross it would lie over the whole front.
+    """
     flat = np.concatenate([head.skin.capsule * [80.0, 1.0], np.zeros((len(head.skin.capsule), 1))], 1)
     wanted = np.concatenate([places * [80.0, 1.0], np.zeros((len(places), 1))], 1)
-    return embed(flat, head.triangles[:count], wanted)
+    azimuth = head.skin.capsule[head.triangles[:count], 0]
+    whole = np.flatnonzero(np.ptp(azimuth, axis=1) < np.pi)
+    triangle, weights = embed(flat, head.triangles[whole], wanted)
+    return whole[triangle], weights
 
 
 # Dense landmarks on the left side of the face or on the midline, frontal (x, y) in mm: group -> points.

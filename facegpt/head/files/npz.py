@@ -1,7 +1,8 @@
 """Reading arrays of a .npz that nobody vouches for: sizes are checked before anything is unpacked.
 
-A zip archive of a few kilobytes can unpack to gigabytes, and the header of an array can ask for more memory
-than its data fill. Both are declared in front of the data, so both are refused unread. Nothing is unpickled.
+A zip archive of a few kilobytes can unpack to gigabytes, the header of an array can ask for more memory than
+its data fill, and bytes grow eightfold when they become indices. All of it is declared in front of the data,
+so all of it is refused unread. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ERRORS = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
 )
+WIDEST = 8  # bytes: what a number of any type may become in memory
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -75,19 +77,28 @@ def open_array(archive: zipfile.ZipFile, name: str, limit: int) -> Iterator[Arra
 
 
 def read_npz(path: str | Path, limit: int) -> dict[str, np.ndarray]:
-    """Every array of a .npz that takes at most `limit` bytes unpacked.
+    """Every array of a .npz that takes at most `limit` bytes unpacked, counting 8 bytes a number or more.
 
     Raises HeadFileError or one of ERRORS.
     """
     with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-        if size > limit:
-            raise HeadFileError(f"it would take {size} bytes unpacked, more than {limit}; not read")
+        check_unpacked(sum(member.file_size for member in archive.infolist()), limit)
+        size = 0
+        for name in array_names(archive):
+            with open_array(archive, name, limit) as array:
+                size += math.prod(array.shape) * max(array.dtype.itemsize, WIDEST)
+        check_unpacked(size, limit)
         arrays = {}
         for name in array_names(archive):
             with open_array(archive, name, limit) as array:
                 arrays[name] = array.read()
         return arrays
+
+
+def check_unpacked(size: int, limit: int) -> None:
+    """Raise HeadFileError for `size` bytes above `limit`."""
+    if size > limit:
+        raise HeadFileError(f"it would take {size} bytes unpacked, more than {limit}; not read")
 
 
 def array_names(archive: zipfile.ZipFile) -> list[str]:
