@@ -23,6 +23,7 @@ from facegpt.fitting.solve import Solution, solve
 from facegpt.head.landmarks import surface_points
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.render.surface import vertex_normals
 
 REACH = 0.006  # metres: nearest points further away do not correspond
 AGREE = 0.5  # least cosine between the normals of corresponding points
@@ -108,7 +109,8 @@ def correspond(source: HeadModel, target: HeadModel) -> Correspondence:
     rows = np.flatnonzero(source.skin_triangles.cpu().numpy())
     corners = surface[source.triangles.cpu().numpy()[rows]]
     index, weights, distance = nearest_points(corners, laid[skin])
-    facing = (_vertex_normals(laid, triangles)[skin] * _face_normals(corners)[index]).sum(1)
+    normals = vertex_normals(torch.from_numpy(laid)[None], target.triangles.cpu())[0].numpy()
+    facing = (normals[skin] * _face_normals(corners)[index]).sum(1)
     triangle, barycentric = np.zeros(len(mean), np.int64), np.tile([1.0, 0, 0], (len(mean), 1))
     triangle[skin], barycentric[skin] = rows[index], weights
     weight = np.zeros(len(mean))
@@ -121,7 +123,8 @@ def correspond(source: HeadModel, target: HeadModel) -> Correspondence:
 def nearest_points(corners: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nearest places on triangles (F,3,3) to points (N,3): rows (N,), barycentric (N,3), distances (N,).
 
-    Only the triangles with the nearest centroids are looked at, which is exact for even meshes.
+    Only the triangles with the nearest centroids are looked at, which is exact for even meshes; trimesh's
+    exact search would need rtree.
     """
     _, near = cKDTree(corners.mean(1)).query(points, k=min(CANDIDATES, len(corners)))
     near = near.reshape(len(points), -1)  # (N, K)
@@ -154,15 +157,4 @@ def _face_normals(corners: np.ndarray) -> np.ndarray:
     """Unit normals (F,3) of triangles (F,3,3); zero for a triangle without area."""
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     unit: np.ndarray = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
-    return unit
-
-
-def _vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    corners = vertices[triangles]
-    sums = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(
-            sums, triangles[:, k], np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        )
-    unit: np.ndarray = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-30)
     return unit

@@ -237,11 +237,11 @@ class HeadModel(nn.Module):
         return clamped
 
     def _check(self, parameters: FaceParameters) -> None:
-        given, own = parameters.layout, self.layout
-        if (given.shape, given.expression, given.albedo) != (own.shape, own.expression, own.albedo):
+        given, wanted = parameters.layout, self.layout
+        if (given.shape, given.expression, given.albedo) != (wanted.shape, wanted.expression, wanted.albedo):
             raise ValueError(
-                f"this head takes {own.shape} shape, {own.expression} expression and {own.albedo} albedo "
-                f"coefficients, got {given.shape}, {given.expression} and {given.albedo}"
+                f"this head takes {wanted.shape} shape, {wanted.expression} expression and {wanted.albedo} "
+                f"albedo coefficients, got {given.shape}, {given.expression} and {given.albedo}"
             )
 
     def _axis_angles(self, parameters: FaceParameters) -> Tensor:

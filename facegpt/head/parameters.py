@@ -50,6 +50,7 @@ class ParameterLayout:
 
     @property
     def total(self) -> int:
+        """Length of the vector."""
         return sum(self.sizes.values())
 
 
@@ -110,6 +111,7 @@ class FaceParameters:
 
     @property
     def layout(self) -> ParameterLayout:
+        """The sizes of these groups."""
         return ParameterLayout(
             shape=self.shape.shape[1],
             expression=self.expression.shape[1],
@@ -133,6 +135,7 @@ class FaceParameters:
         return self._map(lambda group: group.to(*args, **kwargs))
 
     def detach(self) -> FaceParameters:
+        """`torch.Tensor.detach` on every group."""
         return self._map(torch.Tensor.detach)
 
     def __len__(self) -> int:

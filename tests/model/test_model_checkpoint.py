@@ -13,6 +13,8 @@ from small_head import small_head
 from torch import Tensor
 
 from facegpt.errors import CheckpointError, HeadMismatchError
+from facegpt.head.head_id import rounded_hash
+from facegpt.head.model import HeadModel
 from facegpt.model.backbone import load_backbone
 from facegpt.model.checkpoint import (
     load_facegpt,
@@ -93,6 +95,15 @@ def test_another_head_model_is_refused(saved: Path) -> None:
     with pytest.raises(HeadMismatchError, match=f"{HEAD.id}.*{small_head(1).id}"):
         load_facegpt(saved, small_head(1), backbone=small_backbone(8))
     load_facegpt(saved, None, backbone=small_backbone(8))
+
+
+def test_a_checkpoint_with_the_head_id_of_the_first_version_still_loads(
+    model: FaceGPT, tmp_path: Path
+) -> None:
+    save_checkpoint(model, tmp_path / "old", rounded_hash(HEAD.data))
+    load_facegpt(tmp_path / "old", HEAD, backbone=small_backbone(8))
+    save_checkpoint(model, tmp_path / "builtin", "92de9cc3a3c9b7d1")
+    load_facegpt(tmp_path / "builtin", HeadModel.builtin(), backbone=small_backbone(8))
 
 
 def test_another_backbone_is_refused(saved: Path) -> None:

@@ -46,12 +46,14 @@ class ArrayStream:
     dtype: np.dtype
 
     def take(self, count: int) -> np.ndarray:
+        """The next `count` numbers as (count,). Raises ValueError where the data end early."""
         raw = self.stream.read(count * self.dtype.itemsize)
         if len(raw) != count * self.dtype.itemsize:
             raise ValueError("an array ends early")
         return np.frombuffer(raw, self.dtype)
 
     def read(self) -> np.ndarray:
+        """The whole array in its shape; for one that nothing was taken from."""
         flat = self.take(math.prod(self.shape))
         return flat.reshape(self.shape, order="F" if self.column_major else "C")
 
@@ -60,8 +62,8 @@ class ArrayStream:
 def open_array(archive: zipfile.ZipFile, name: str, limit: int) -> Iterator[ArrayStream]:
     """The array `name` of an opened .npz.
 
-    Raises HeadFileError when it would take more than `limit` bytes, asks for more than it holds, or is not
-    made of numbers, booleans or text; one of ERRORS when it is missing or broken.
+    Raises HeadFileError when it would take more than `limit` bytes (at 8 bytes a number, or more), asks for
+    more than it holds, or is not made of numbers, booleans or text; one of ERRORS when missing or broken.
     """
     info = archive.getinfo(f"{name}.npy")
     if info.file_size > limit:
@@ -73,6 +75,9 @@ def open_array(archive: zipfile.ZipFile, name: str, limit: int) -> Iterator[Arra
         declared = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or declared > info.file_size:
             raise HeadFileError(f"{name} asks for {declared} bytes and holds {info.file_size}; not read")
+        widest = math.prod(shape) * WIDEST
+        if widest > limit:
+            raise HeadFileError(f"{name} would take {widest} bytes unpacked, more than {limit}; not read")
         yield ArrayStream(stream, shape, column_major, dtype)
 
 
@@ -102,4 +107,5 @@ def check_unpacked(size: int, limit: int) -> None:
 
 
 def array_names(archive: zipfile.ZipFile) -> list[str]:
+    """The names of the arrays in an opened .npz."""
     return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]

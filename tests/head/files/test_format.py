@@ -208,7 +208,7 @@ def test_bytes_that_would_grow_into_floats_and_indices_are_refused_unread(tmp_pa
     np.savez_compressed(tmp_path / "grows.npz", **arrays, header=np.array("{}"))
     safetensors.numpy.save_file(arrays, tmp_path / "grows.safetensors", metadata={"header": "{}"})
     for name in ("grows.npz", "grows.safetensors"):
-        with pytest.raises(HeadFileError, match=rf"{name}: it would take 24\d+ bytes unpacked"):
+        with pytest.raises(HeadFileError, match=rf"{name}: \w+ would take 24\d+ bytes unpacked"):
             load_head_data(tmp_path / name)
 
 
