@@ -15,20 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.interpolate import RBFInterpolator
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from facegpt.errors import HeadMismatchError
 from facegpt.fitting.solve import Solution, solve
 from facegpt.head.landmarks import surface_points
 from facegpt.head.model import HeadModel
+from facegpt.head.nearest import nearest_points
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.surface import vertex_normals
 
 REACH = 0.006  # metres: nearest points further away do not correspond
 AGREE = 0.5  # least cosine between the normals of corresponding points
 SMOOTHING = 1e-5  # of the spline: landmarks of two heads are never quite the same points
-CANDIDATES = 24  # triangles that are looked at around a point
 PRIOR = 0.1  # mm per standard deviation, for corresponding points that are only about right
 
 
@@ -118,39 +117,6 @@ def correspond(source: HeadModel, target: HeadModel) -> Correspondence:
     return Correspondence(
         torch.from_numpy(triangle), torch.from_numpy(barycentric).float(), torch.from_numpy(weight)
     )
-
-
-def nearest_points(corners: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nearest places on triangles (F,3,3) to points (N,3): rows (N,), barycentric (N,3), distances (N,).
-
-    Only the triangles with the nearest centroids are looked at, which is exact for even meshes; trimesh's
-    exact search would need rtree.
-    """
-    _, near = cKDTree(corners.mean(1)).query(points, k=min(CANDIDATES, len(corners)))
-    near = near.reshape(len(points), -1)  # (N, K)
-    a, b, c = np.moveaxis(corners[near], 2, 0)  # (N, K, 3) each
-    ab, ac, ap = b - a, c - a, points[:, None] - a
-    d11, d12, d22 = (ab * ab).sum(-1), (ab * ac).sum(-1), (ac * ac).sum(-1)
-    p1, p2 = (ap * ab).sum(-1), (ap * ac).sum(-1)
-    area = np.maximum(d11 * d22 - d12**2, 1e-30)
-    v, w = (d22 * p1 - d12 * p2) / area, (d11 * p2 - d12 * p1) / area
-    options = [np.stack([1 - v - w, v, w], -1)]
-    outside = (options[0] < 0).any(-1)
-    for i, j in ((0, 1), (1, 2), (2, 0)):  # the nearest place of each edge
-        start, end = (corners[near][:, :, k] for k in (i, j))
-        edge = end - start
-        along = ((points[:, None] - start) * edge).sum(-1) / np.maximum((edge**2).sum(-1), 1e-30)
-        option = np.zeros_like(options[0])
-        option[..., i], option[..., j] = 1 - along.clip(0, 1), along.clip(0, 1)
-        options.append(option)
-    every = np.stack(options, 2)  # (N, K, 4, 3)
-    gap = np.linalg.norm(
-        (every[..., None] * corners[near][:, :, None]).sum(3) - points[:, None, None], axis=-1
-    )
-    gap[..., 0] = np.where(outside, np.inf, gap[..., 0])
-    best = gap.reshape(len(points), -1).argmin(1)
-    rows = np.arange(len(points))
-    return near[rows, best // 4], every[rows, best // 4, best % 4], gap[rows, best // 4, best % 4]
 
 
 def _face_normals(corners: np.ndarray) -> np.ndarray:

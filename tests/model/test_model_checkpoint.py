@@ -97,9 +97,7 @@ def test_another_head_model_is_refused(saved: Path) -> None:
     load_facegpt(saved, None, backbone=small_backbone(8))
 
 
-def test_a_checkpoint_with_the_head_id_of_the_first_version_still_loads(
-    model: FaceGPT, tmp_path: Path
-) -> None:
+def test_a_checkpoint_with_a_head_id_of_version_0_1_still_loads(model: FaceGPT, tmp_path: Path) -> None:
     save_checkpoint(model, tmp_path / "old", rounded_hash(HEAD.data))
     load_facegpt(tmp_path / "old", HEAD, backbone=small_backbone(8))
     save_checkpoint(model, tmp_path / "builtin", "92de9cc3a3c9b7d1")

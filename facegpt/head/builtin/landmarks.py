@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from facegpt.head.builtin import anatomy
 from facegpt.head.builtin.assemble import HeadMesh
 from facegpt.head.builtin.eyes import IRIS_ANGLE, POLAR_DEGREES
 from facegpt.head.builtin.surface import to_capsule
+from facegpt.head.nearest import nearest_points
 
 Array = np.ndarray
 
 
-TIE = 1e-6  # mm: places that are equally near but for rounding, such as both sides of the midline
+CANDIDATES = 40  # triangles looked at: around the lids and lips they are of very different size
 
 
-def embed(vertices: Array, triangles: Array, points: Array, candidates: int = 40) -> tuple[Array, Array]:
-    """Nearest places on a surface, for points (N,3): rows of `triangles` (N,), barycentric (N,3).
-
-    vertices (V,3) in mm. Of places as near as each other the one furthest to the subject's left is taken, so
-    that the rounding of a processor has no say.
-    """
-    corners = vertices[triangles]
-    _, near = cKDTree(corners.mean(1)).query(points, k=candidates)
-    best = np.zeros(len(points), np.int64)
-    weights = np.zeros((len(points), 3))
-    for row, point in enumerate(points):
-        bary = _nearest_barycentric(corners[near[row]], point)
-        places = (bary[:, :, None] * corners[near[row]]).sum(1)
-        gap = np.linalg.norm(places - point, axis=1)
-        winner = int(np.argmax(np.where(gap <= gap.min() + TIE, places[:, 0], -np.inf)))
-        best[row], weights[row] = near[row][winner], bary[winner]
-    return best, weights
-
-
-def _nearest_barycentric(corners: Array, point: Array) -> Array:
-    """Barycentric coordinates (N,3) of the point of each triangle (N,3,3) nearest to `point` (3,)."""
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    ab, ac, ap = b - a, c - a, point - a
-    d11, d12, d22 = (ab * ab).sum(1), (ab * ac).sum(1), (ac * ac).sum(1)
-    p1, p2 = (ap * ab).sum(1), (ap * ac).sum(1)
-    area = np.maximum(d11 * d22 - d12 * d12, 1e-12)
-    v, w = (d22 * p1 - d12 * p2) / area, (d11 * p2 - d12 * p1) / area
-    best = np.stack([1 - v - w, v, w], 1)
-    distance = np.where((best >= 0).all(1), 0.0, np.inf)
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        edge = corners[:, j] - corners[:, i]
-        t = np.clip(((point - corners[:, i]) * edge).sum(1) / np.maximum((edge * edge).sum(1), 1e-12), 0, 1)
-        option = np.zeros_like(best)
-        option[:, i], option[:, j] = 1 - t, t
-        gap = np.linalg.norm((option[:, :, None] * corners).sum(1) - point, axis=1)
-        best = np.where((gap < distance)[:, None], option, best)
-        distance = np.minimum(distance, gap)
-    return best
+def embed(vertices: Array, triangles: Array, points: Array) -> tuple[Array, Array]:
+    """Nearest places on a surface, for points (N,3): rows of `triangles` (N,), barycentric (N,3)."""
+    index, weights, _ = nearest_points(vertices[triangles], points, CANDIDATES)
+    return index, weights
 
 
 def static_landmarks(head: HeadMesh) -> tuple[Array, Array]:
