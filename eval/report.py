@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     curves = training_curves(Path(settings.run)) if settings.run else ""
     head = HeadModel.open(settings.head)
     for result in results:
-        if result.values["head_id"] != head.id:
+        if not head.has_id(result.values["head_id"]):
             raise HeadMismatchError(
                 f"the results were made with head model {result.values['head_id']}, but {head.id} is loaded; "
                 "give the head of the evaluation"

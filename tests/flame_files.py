@@ -147,6 +147,22 @@ def write_landmarks(folder: Path) -> Path:
     return path
 
 
+def write_dynamic_landmarks(folder: Path) -> Path:
+    """flame_dynamic_embedding.npy as RingNet's: of Python 2, a dictionary with lists of 79 arrays."""
+    data = small_head_data()
+    assert data.contour_triangles is not None and data.contour_barycentric is not None
+    embedding = {
+        "lmk_face_idx": list(data.contour_triangles.astype(np.uint32)),
+        "lmk_b_coords": list(data.contour_barycentric.astype(np.float64)),
+    }
+    path = folder / "flame_dynamic_embedding.npy"
+    with open(path, "wb") as file:
+        header = {"descr": "|O", "fortran_order": False, "shape": ()}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(python2_pickle(np.array(embedding, dtype=object)))
+    return path
+
+
 def write_texture(folder: Path, components: int = 60) -> Path:
     """FLAME_texture.npz with 0..255 in BGR, each texel of the small head's texture four times."""
     data = small_head_data()

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         image = read_picture(options.image, options.landmarks)
         head = HeadModel.open(options.head)
         device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model, _ = load_facegpt(checkpoint, head.id, device, backbone=options.backbone)
+        model, _ = load_facegpt(checkpoint, head, device, backbone=options.backbone)
         session = ChatSession(model, options.max_new_tokens, options.temperature, options.seed)
         writer = Writer(head, options.out, options.rigged)
         if options.prompt is None:

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         faces = read_faces(options.faces)
         source, target = load(options.source), load(options.target)
-        if faces.head_id not in (None, source.id):
+        if faces.head_id is not None and not source.has_id(faces.head_id):
             raise HeadMismatchError(
                 f"{options.faces} was made with head {faces.head_id}, {options.source} is {source.id}; "
                 "give the head it was made with as --from"

@@ -22,7 +22,8 @@ import facegpt
 from facegpt.commands.doctor_about import ABOUT
 from facegpt.head.builtin.cache import builtin_head_data, builtin_head_path
 from facegpt.head.files.flame import load_flame
-from facegpt.head.files.format import HeadData, head_id, load_head_data
+from facegpt.head.files.format import HeadData, load_head_data
+from facegpt.head.head_id import BUILTIN_ID, head_id, is_builtin_id
 from facegpt.perception.recognizer import TINY_WEIGHTS, load_recognizer
 from facegpt.render.backends import BACKENDS, resolve
 
@@ -91,15 +92,17 @@ def examine(head: str | None = None, recognizer: str | None = None, backbone: st
     buffalo = Path.home() / ".insightface" / "models" / "buffalo_l"
     llava = ASSETS / "tiny_llava"
     looks: dict[str, Callable[[], Finding]] = {
-        "built-in head": lambda: _describe_head(builtin()),
-        "head file": lambda: _describe_head(own()) if head else _nothing("none was given (--head FILE)"),
+        "built-in head": lambda: _describe_head(builtin(), BUILTIN_ID),
+        "head file": lambda: (
+            _describe_head(own(), head_id(own())) if head else _nothing("none was given (--head FILE)")
+        ),
         "albedo": lambda: _albedo(own()),
         "landmarks": lambda: _landmarks(own()),
-        "tiny recogniser": lambda: _tiny(TINY_WEIGHTS, TINY_WEIGHTS.with_suffix(".json"), builtin),
+        "tiny recogniser": lambda: _tiny(TINY_WEIGHTS, TINY_WEIGHTS.with_suffix(".json")),
         "ArcFace": lambda: _arcface(recognizer),
         "face-alignment": lambda: _detector("face_alignment", "face-alignment", _torch_hub(), FAN_WEIGHTS),
         "insightface": lambda: _detector("insightface", "insightface", buffalo, BUFFALO),
-        "tiny LLaVA": lambda: _tiny(llava / "model.safetensors", llava / "pretraining.json", builtin),
+        "tiny LLaVA": lambda: _tiny(llava / "model.safetensors", llava / "pretraining.json"),
         "LLaVA": lambda: _backbone(backbone),
         **{f"renderer {name}": partial(_renderer, name) for name in BACKENDS if name != "auto"},
         "GPU": _gpu,
@@ -191,11 +194,11 @@ def _read_head(path: Path) -> HeadData:
     return load_flame(path) if path.suffix == ".pkl" else load_head_data(path)
 
 
-def _describe_head(data: HeadData) -> Finding:
+def _describe_head(data: HeadData, id: str) -> Finding:
     license = data.metadata.get("licence", "unknown")
     license = "registered" if "FLAME" in license else license
     version = f"{data.metadata.get('name', 'unnamed')}, {len(data.v_template)} vertices"
-    return Finding(version, head_id(data), textwrap.shorten(license, 16, placeholder="..."))
+    return Finding(version, id, textwrap.shorten(license, 16, placeholder="..."))
 
 
 def _albedo(data: HeadData) -> Finding:
@@ -211,18 +214,14 @@ def _landmarks(data: HeadData) -> Finding:
     return Finding("68, contour by yaw" if data.contour_triangles is not None else "68, fixed contour")
 
 
-def _tiny(weights: Path, record: Path, builtin: Callable[[], HeadData]) -> Finding:
+def _tiny(weights: Path, record: Path) -> Finding:
     """Weights of ours; they are stale when they were made with another built-in head."""
     if not weights.is_file():
         raise Missing(f"{weights.name} is not in facegpt's assets")
     found = Finding(f"{weights.stat().st_size / 1e6:.1f} MB", _file_hash(weights))
     made_with = json.loads(record.read_text(encoding="utf-8")).get("head_id")
-    try:
-        now = head_id(builtin())
-    except Exception:
-        return found
-    if made_with != now:
-        found.note = f"made with the built-in head {made_with}, which is {now} now: make it again"
+    if not is_builtin_id(made_with):
+        found.note = f"made with the built-in head {made_with}, which is {BUILTIN_ID} now: make it again"
     return found
 
 

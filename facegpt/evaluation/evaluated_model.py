@@ -60,7 +60,7 @@ def open_evaluated_model(
     model_head = HeadModel.open(head)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, _ = load_facegpt(folder, model_head.id, device, backbone=backbone or None)
+    model, _ = load_facegpt(folder, model_head, device, backbone=backbone or None)
     return EvaluatedModel(model, model_head.to(device), folder)
 
 
@@ -103,7 +103,7 @@ def true_parameters(
     if len(known) < len(vectors):
         return None
     made_with = data.metadata.get("head_id", head.id)
-    if made_with != head.id:
+    if not head.has_id(made_with):
         raise HeadMismatchError(
             f"{data.path} was made with head model {made_with}, but {head.id} is loaded; "
             "make the faces again with data_gen/synthesize.py"

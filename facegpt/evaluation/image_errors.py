@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +14,7 @@ from torch import Tensor
 from facegpt.data.collate import stack_targets
 from facegpt.data.targets import face_target
 from facegpt.errors import SampleError
+from facegpt.head.landmarks import facing_yaw
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -97,8 +97,7 @@ def outline(landmarks: Tensor, size: int) -> Tensor:
 
 def yaw_degrees(parameters: FaceParameters) -> Tensor:
     """How far each head (N,) is turned to its left, in degrees."""
-    rotation = rotation_matrices(parameters.pose[:, :3])
-    return torch.atan2(rotation[:, 0, 2], rotation[:, 2, 2]) * (180 / math.pi)
+    return facing_yaw(rotation_matrices(parameters.pose[:, :3]))
 
 
 def yaw_groups(truth: FaceParameters) -> dict[str, Tensor]:

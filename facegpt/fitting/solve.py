@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from facegpt.head.model import HeadModel
@@ -26,7 +27,7 @@ ANGLES = ("pose", "neck", "eyes")
 
 @dataclass
 class Solution:
-    """parameters: of B faces in the head's dtype, albedo 0, the head's default_camera camera, white light.
+    """parameters: of B faces in the head's dtype, albedo 0, the head's default camera, white light.
 
     residual (B,): root mean square distance of the vertices in mm, weighted as they were. distances (B,V): of
     each vertex in mm. translation (B,3) in metres: what the solved head must be moved by; zero unless it was
@@ -177,25 +178,9 @@ def _first_guess(problem: _Problem, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def axis_angle(rotation: Tensor) -> Tensor:
-    """Axis-angle (3,) of a rotation (3,3) up to a half turn, by its quaternion (Shepperd 1978)."""
-    trace = rotation.trace()
-    squares = torch.stack([trace, *rotation.diagonal()]) * 2 + 1 - trace
-    squares[0] = 1 + trace  # 4w^2, 4x^2, 4y^2, 4z^2
-    k = int(squares.argmax())
-    r = rotation
-    products = torch.stack(
-        [
-            torch.stack([squares[0], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]),
-            torch.stack([r[2, 1] - r[1, 2], squares[1], r[1, 0] + r[0, 1], r[0, 2] + r[2, 0]]),
-            torch.stack([r[0, 2] - r[2, 0], r[1, 0] + r[0, 1], squares[2], r[2, 1] + r[1, 2]]),
-            torch.stack([r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[2, 1] + r[1, 2], squares[3]]),
-        ]
-    )  # 4 times the outer product of the quaternion with itself
-    quaternion = products[k] / products[k].norm()
-    quaternion = quaternion if quaternion[0] >= 0 else -quaternion
-    sine = quaternion[1:].norm()
-    angle = 2 * torch.atan2(sine, quaternion[0])
-    return quaternion[1:] * (angle / sine if sine > 0 else 2.0)
+    """Axis-angle (3,) in radians of a rotation (3,3), at most a half turn."""
+    turn = Rotation.from_matrix(rotation.double().cpu().numpy()).as_rotvec()
+    return torch.from_numpy(turn).to(rotation)
 
 
 def _normalized(weights: Tensor | None, target: Tensor) -> Tensor:

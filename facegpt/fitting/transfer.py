@@ -15,19 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.interpolate import RBFInterpolator
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from facegpt.errors import HeadMismatchError
 from facegpt.fitting.solve import Solution, solve
 from facegpt.head.landmarks import surface_points
 from facegpt.head.model import HeadModel
+from facegpt.head.nearest import nearest_points
 from facegpt.head.parameters import FaceParameters
+from facegpt.render.surface import vertex_normals
 
 REACH = 0.006  # metres: nearest points further away do not correspond
 AGREE = 0.5  # least cosine between the normals of corresponding points
 SMOOTHING = 1e-5  # of the spline: landmarks of two heads are never quite the same points
-CANDIDATES = 24  # triangles that are looked at around a point
 PRIOR = 0.1  # mm per standard deviation, for corresponding points that are only about right
 
 
@@ -108,7 +108,8 @@ def correspond(source: HeadModel, target: HeadModel) -> Correspondence:
     rows = np.flatnonzero(source.skin_triangles.cpu().numpy())
     corners = surface[source.triangles.cpu().numpy()[rows]]
     index, weights, distance = nearest_points(corners, laid[skin])
-    facing = (_vertex_normals(laid, triangles)[skin] * _face_normals(corners)[index]).sum(1)
+    normals = vertex_normals(torch.from_numpy(laid)[None], target.triangles.cpu())[0].numpy()
+    facing = (normals[skin] * _face_normals(corners)[index]).sum(1)
     triangle, barycentric = np.zeros(len(mean), np.int64), np.tile([1.0, 0, 0], (len(mean), 1))
     triangle[skin], barycentric[skin] = rows[index], weights
     weight = np.zeros(len(mean))
@@ -118,51 +119,8 @@ def correspond(source: HeadModel, target: HeadModel) -> Correspondence:
     )
 
 
-def nearest_points(corners: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nearest places on triangles (F,3,3) to points (N,3): rows (N,), barycentric (N,3), distances (N,).
-
-    Only the triangles with the nearest centroids are looked at, which is exact for even meshes.
-    """
-    _, near = cKDTree(corners.mean(1)).query(points, k=min(CANDIDATES, len(corners)))
-    near = near.reshape(len(points), -1)  # (N, K)
-    a, b, c = np.moveaxis(corners[near], 2, 0)  # (N, K, 3) each
-    ab, ac, ap = b - a, c - a, points[:, None] - a
-    d11, d12, d22 = (ab * ab).sum(-1), (ab * ac).sum(-1), (ac * ac).sum(-1)
-    p1, p2 = (ap * ab).sum(-1), (ap * ac).sum(-1)
-    area = np.maximum(d11 * d22 - d12**2, 1e-30)
-    v, w = (d22 * p1 - d12 * p2) / area, (d11 * p2 - d12 * p1) / area
-    options = [np.stack([1 - v - w, v, w], -1)]
-    outside = (options[0] < 0).any(-1)
-    for i, j in ((0, 1), (1, 2), (2, 0)):  # the nearest place of each edge
-        start, end = (corners[near][:, :, k] for k in (i, j))
-        edge = end - start
-        along = ((points[:, None] - start) * edge).sum(-1) / np.maximum((edge**2).sum(-1), 1e-30)
-        option = np.zeros_like(options[0])
-        option[..., i], option[..., j] = 1 - along.clip(0, 1), along.clip(0, 1)
-        options.append(option)
-    every = np.stack(options, 2)  # (N, K, 4, 3)
-    gap = np.linalg.norm(
-        (every[..., None] * corners[near][:, :, None]).sum(3) - points[:, None, None], axis=-1
-    )
-    gap[..., 0] = np.where(outside, np.inf, gap[..., 0])
-    best = gap.reshape(len(points), -1).argmin(1)
-    rows = np.arange(len(points))
-    return near[rows, best // 4], every[rows, best // 4, best % 4], gap[rows, best // 4, best % 4]
-
-
 def _face_normals(corners: np.ndarray) -> np.ndarray:
     """Unit normals (F,3) of triangles (F,3,3); zero for a triangle without area."""
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     unit: np.ndarray = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
-    return unit
-
-
-def _vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    corners = vertices[triangles]
-    sums = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(
-            sums, triangles[:, k], np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        )
-    unit: np.ndarray = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-30)
     return unit

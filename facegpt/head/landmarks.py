@@ -13,8 +13,21 @@ _MAX_YAW = 39
 
 
 def head_yaw(rotation: Tensor) -> Tensor:
-    """Yaw in degrees (B,) of head rotations (B,3,3); positive turns the nose to the subject's left (+x)."""
+    """Yaw in degrees (B,) within +-90 of head rotations (B,3,3), as DECA takes it to choose the contour.
+
+    Positive turns the nose to the subject's left (+x). It is the angle of the subject's left side to the
+    image plane, so a roll does not change it; `facing_yaw` says where the nose points.
+    """
     return torch.rad2deg(torch.atan2(-rotation[:, 2, 0], rotation[:, :2, 0].norm(dim=1)))
+
+
+def facing_yaw(rotation: Tensor) -> Tensor:
+    """Where the nose points, in degrees (B,) within +-180, for head rotations (B,3,3); positive towards +x.
+
+    The turn about the vertical axis when pitch and roll come before it: what people mean by "turned by 20
+    degrees". Equal to `head_yaw` without pitch and roll; the contour tables were made with that one.
+    """
+    return torch.rad2deg(torch.atan2(rotation[:, 0, 2], rotation[:, 2, 2]))
 
 
 def contour_row(yaw: Tensor) -> Tensor:

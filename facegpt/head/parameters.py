@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 UNIT_AMBIENT = 3.5449077  # sqrt(4 pi): the band-0 coefficient that gives a shading of 1 (DECA's constants)
+DEFAULT_SCALE = 7.0  # of the camera, image half-widths per metre: a head of usual size fills most of a crop
 POSE_SIZE, LIGHTING_SIZE, CAMERA_SIZE, NECK_SIZE, EYES_SIZE = 6, 27, 3, 3, 6
 
 
@@ -49,6 +50,7 @@ class ParameterLayout:
 
     @property
     def total(self) -> int:
+        """Length of the vector."""
         return sum(self.sizes.values())
 
 
@@ -77,7 +79,7 @@ class FaceParameters:
     def mean(
         layout: ParameterLayout,
         batch: int = 1,
-        camera: Sequence[float] = (7.0, 0.0, 0.0),
+        camera: Sequence[float] = (DEFAULT_SCALE, 0.0, 0.0),
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> FaceParameters:
@@ -109,6 +111,7 @@ class FaceParameters:
 
     @property
     def layout(self) -> ParameterLayout:
+        """The sizes of these groups."""
         return ParameterLayout(
             shape=self.shape.shape[1],
             expression=self.expression.shape[1],
@@ -132,6 +135,7 @@ class FaceParameters:
         return self._map(lambda group: group.to(*args, **kwargs))
 
     def detach(self) -> FaceParameters:
+        """`torch.Tensor.detach` on every group."""
         return self._map(torch.Tensor.detach)
 
     def __len__(self) -> int:

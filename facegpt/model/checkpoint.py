@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 import facegpt
 from facegpt.errors import CheckpointError, HeadMismatchError
 from facegpt.files import atomic_directory
+from facegpt.head.model import HeadModel
 from facegpt.head.parameters import ParameterLayout
 from facegpt.model.backbone import load_backbone
 from facegpt.model.facegpt import (
@@ -68,14 +69,14 @@ def save_checkpoint(
 
 def load_facegpt(
     directory: str | Path,
-    head_id: str | None,
+    head: HeadModel | None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = "auto",
     backbone: str | Path | tuple[PreTrainedModel, ProcessorMixin] | None = None,
 ) -> tuple[FaceGPT, ProcessorMixin]:
     """The model of a checkpoint, in eval mode, and its processor.
 
-    head_id: id of the head model in use, None to skip the comparison. dtype: of the backbone, see
+    head: the head model in use, None to skip the comparison. dtype: of the backbone, see
     `load_backbone`. backbone: where the backbone lies now if it has moved since, or the loaded one.
 
     Raises CheckpointError when the checkpoint is incomplete or does not fit the backbone, HeadMismatchError
@@ -83,9 +84,9 @@ def load_facegpt(
     """
     directory = Path(directory)
     description = read_description(directory)
-    if head_id is not None and description["head_id"] != head_id:
+    if head is not None and not head.has_id(description["head_id"]):
         raise HeadMismatchError(
-            f"{directory} was trained with head model {description['head_id']}, but {head_id} is loaded; "
+            f"{directory} was trained with head model {description['head_id']}, but {head.id} is loaded; "
             "parameters of one head mean nothing to another, so load the head it was trained with"
         )
     spec = _spec_from_json(description, directory)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from facegpt.head.landmarks import facing_yaw
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -98,6 +99,7 @@ def read_facts(head: HeadModel, parameters: FaceParameters) -> list[Facts]:
     with torch.no_grad():
         landmarks = project(head(parameters).landmarks, parameters.camera, GRID, GRID)[..., :2]
         rotation = rotation_matrices(parameters.pose[:, :3])
+    yaw = facing_yaw(rotation.double()).tolist()
     light = parameters.lighting.view(-1, 9, 3)
     expression = {name: parameters.expression[:, i] for i, name in enumerate(head.expression_names)}
     shape = {name: parameters.shape[:, i] for i, name in enumerate(head.shape_names)}
@@ -117,7 +119,7 @@ def read_facts(head: HeadModel, parameters: FaceParameters) -> list[Facts]:
         mean_light = light[b].mean(1)
         facts.append(
             Facts(
-                yaw=math.degrees(math.atan2(float(R[0, 2]), float(R[2, 2]))),
+                yaw=yaw[b],
                 pitch=math.degrees(math.asin(max(-1.0, min(1.0, float(R[1, 2]))))),
                 roll=math.degrees(math.atan2(float(R[1, 0]), float(R[1, 1]))),
                 jaw=math.degrees(float(parameters.pose[b, 3])),

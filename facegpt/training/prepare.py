@@ -47,7 +47,7 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
     torch.manual_seed(settings.seed)
     head = HeadModel.open(settings.model.head)
     head = head.to(ranks.device)
-    checkpoint = checkpoint_to_resume(settings, head.id, ranks)
+    checkpoint = checkpoint_to_resume(settings, head, ranks)
     model, processor = load_model(settings, head, ranks.device)
     deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)  # for its errors only
     recognizer = (
@@ -60,7 +60,7 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
             f"data.max_length is {settings.data.max_length}, the backbone reads {context} tokens"
         )
     stream = Stream(settings, ranks, processor)
-    stream.check(head.id, model.spec.layout)
+    stream.check(head, model.spec.layout)
     validation = Validation(settings, ranks, head, model, processor) if settings.validation.path else None
     return Parts(
         head,
@@ -79,7 +79,7 @@ def load_model(
     """The backbone with fresh trainable parts, or with those of the checkpoint `model.start`."""
     own = settings.model
     if own.start:
-        model, processor = load_facegpt(own.start, head.id, device, dtype=own.dtype)
+        model, processor = load_facegpt(own.start, head, device, dtype=own.dtype)
         if model.spec.lora is None:
             raise CheckpointError(f"{own.start} is merged and has no LoRA to train; start before the merge")
     else:

@@ -23,6 +23,7 @@ from PIL import Image
 from facegpt.config import save_config
 from facegpt.errors import CheckpointError, ConfigError
 from facegpt.files import atomic_path, read_jsonl, write_json
+from facegpt.head.model import HeadModel
 from facegpt.model.checkpoint import save_checkpoint
 from facegpt.model.facegpt import FaceGPT
 from facegpt.training.engine import Ranks, gathered_parameters
@@ -37,7 +38,7 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(path for path in (run / "checkpoints").glob("step_*") if (path / "facegpt.json").is_file())
 
 
-def checkpoint_to_resume(settings: TrainSettings, head_id: str, ranks: Ranks) -> Path | None:
+def checkpoint_to_resume(settings: TrainSettings, head: HeadModel, ranks: Ranks) -> Path | None:
     """The newest checkpoint when the run is to be resumed, None for a start from the beginning.
 
     Raises ConfigError when the directory holds another run that was not meant to be touched, CheckpointError
@@ -58,7 +59,9 @@ def checkpoint_to_resume(settings: TrainSettings, head_id: str, ranks: Ranks) ->
         saved = json.loads((newest / "training.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         raise CheckpointError(f"{newest} has no readable training.json, so it cannot be resumed") from None
-    now = _training_state(settings, head_id, ranks)
+    now = _training_state(settings, head.id, ranks)
+    if head.has_id(saved["head"]):  # by a name of facegpt 0.1
+        saved["head"] = head.id
     words = {"head": "head model", "ranks": "number of ranks", "model": "model section", "stage": "ZeRO file"}
     for key, word in words.items():
         if saved[key] != now[key]:

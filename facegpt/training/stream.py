@@ -22,6 +22,7 @@ from facegpt.data.sources import (
 )
 from facegpt.data.validate import validate_instructions, validate_records
 from facegpt.errors import HeadMismatchError, SampleError
+from facegpt.head.model import HeadModel
 from facegpt.head.parameters import ParameterLayout
 from facegpt.model.backbone import image_token_count
 from facegpt.sample import Batch
@@ -65,7 +66,7 @@ class Stream:
             for start in range(0, len(numbers), size)
         ]
 
-    def check(self, head_id: str, layout: ParameterLayout) -> None:
+    def check(self, head: HeadModel, layout: ParameterLayout) -> None:
         """Find bad data before training; ranks share the work, so each may raise an error of its own.
 
         Every file is validated, then the conversations of the run's first `data.check` samples are tokenised
@@ -79,7 +80,7 @@ class Stream:
         if self.settings.objective.parameters > 0:
             for source in self.samples.sources:
                 if not isinstance(source, Instruct):
-                    _check_truth(source.records, head_id, layout)  # type: ignore[attr-defined]
+                    _check_truth(source.records, head, layout)  # type: ignore[attr-defined]
         own = self.settings.optimization
         total = own.steps * own.batch * own.accumulation * self.ranks.world
         limit = self.settings.data.check
@@ -126,12 +127,12 @@ def _places(own: SourceSettings, settings: TrainSettings) -> tuple[Path, Path | 
     return folder / own.path, None if own.images is None else folder / own.images
 
 
-def _check_truth(records: FaceRecords, head_id: str, layout: ParameterLayout) -> None:
+def _check_truth(records: FaceRecords, head: HeadModel, layout: ParameterLayout) -> None:
     """Supervision by parameters is possible only with those of this very head."""
-    if records.metadata.get("head_id") != head_id:
+    if not head.has_id(records.metadata.get("head_id")):
         raise HeadMismatchError(
             f"objective.parameters is above 0, but the parameters in {records.path} are of head "
-            f"{records.metadata.get('head_id', 'unknown')} and the run has head {head_id}; set it to 0 or "
+            f"{records.metadata.get('head_id', 'unknown')} and the run has head {head.id}; set it to 0 or "
             "take records made with this head"
         )
     truth = records[0].parameters

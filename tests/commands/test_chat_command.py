@@ -56,7 +56,7 @@ def test_one_question_writes_the_reply_and_every_face(folder: Path, tmp_path: Pa
     files = {f"face_{n}.{kind}" for n in range(faces) for kind in ("glb", "png", "json")}
     assert {file.name for file in (tmp_path / "out").iterdir()} == files | {"reply.txt"}
 
-    model, _ = load_facegpt(folder / "run" / "checkpoints" / "step_000002", small_head().id)
+    model, _ = load_facegpt(folder / "run" / "checkpoints" / "step_000002", small_head())
     turn = ChatSession(model, 2).say("Show me the face.", gray_image())
     assert turn.text == reply
     for number, face in enumerate(turn.faces):

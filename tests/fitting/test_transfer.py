@@ -8,8 +8,9 @@ import torch
 from small_head import small_head, small_head_data
 
 from facegpt.errors import HeadMismatchError
-from facegpt.fitting.transfer import correspond, nearest_points, same_topology, transfer
+from facegpt.fitting.transfer import correspond, same_topology, transfer
 from facegpt.head.model import HeadModel
+from facegpt.head.nearest import nearest_points
 from facegpt.render.camera import project
 
 
@@ -134,19 +135,3 @@ def test_heads_without_landmarks_cannot_be_compared():
     blind = HeadModel(replace(finer_head().data, **dict.fromkeys(names)))
     with pytest.raises(HeadMismatchError, match="one of them has none"):
         transfer(some_faces(small_head()), small_head(), blind)
-
-
-def test_nearest_points_against_a_dense_sampling():
-    random = np.random.default_rng(0)
-    corners = random.normal(size=(20, 3, 3))
-    points = random.normal(size=(30, 3))
-    row, weights, distance = nearest_points(corners, points)
-    np.testing.assert_allclose(weights.sum(1), 1)
-    assert (weights >= 0).all()
-    found = (corners[row] * weights[..., None]).sum(1)
-    np.testing.assert_allclose(np.linalg.norm(found - points, axis=1), distance)
-    steps = np.linspace(0, 1, 60)
-    grid = np.array([(1 - u - v, u, v) for u in steps for v in steps if u + v <= 1])
-    sampled = np.einsum("gk,fkc->fgc", grid, corners).reshape(-1, 3)
-    nearest = np.linalg.norm(points[:, None] - sampled, axis=2).min(1)
-    assert (distance <= nearest + 1e-12).all() and (distance > nearest - 0.1).all()

@@ -8,6 +8,7 @@ import scipy.linalg
 import torch
 from small_head import small_head, small_head_data
 
+from facegpt.head.files.format import HeadData, save_head
 from facegpt.head.model import PLAIN_SKIN, HeadModel
 from facegpt.head.parameters import FaceParameters
 
@@ -281,3 +282,66 @@ def test_regions_and_names_are_those_of_the_file():
     assert list(head.regions) == list(data.regions)
     np.testing.assert_array_equal(head.regions["nose"], data.regions["nose"])
     assert head.expression_names == ["smile", "frown", "open", "pout"]
+
+
+def tiny_head(**changes):
+    """A head of one triangle and one joint, with nothing that is optional."""
+    arrays = {
+        "v_template": np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0.0]]),
+        "triangles": np.array([[0, 1, 2]]),
+        "shape_basis": np.full((3, 3, 2), 0.01),
+        "expression_basis": np.zeros((3, 3, 1)),
+        "joint_regressor": np.full((1, 3), 1 / 3),
+        "parents": np.array([-1]),
+        "skinning_weights": np.ones((3, 1)),
+    }
+    return HeadData(**(arrays | changes))
+
+
+ONE = {
+    "v_template": np.zeros((1, 3)),
+    "triangles": np.zeros((0, 3)),
+    "shape_basis": np.zeros((1, 3, 2)),
+    "expression_basis": np.zeros((1, 3, 1)),
+    "joint_regressor": np.ones((1, 1)),
+    "skinning_weights": np.ones((1, 1)),
+}
+ODD_HEADS = {
+    "one vertex": ONE,
+    "flat": {"v_template": np.array([[0, 0.02, 0], [0.1, 0.02, 0], [0.05, 0.02, 0.1]])},
+    "coincident vertices": {"v_template": np.full((3, 3), 0.03)},
+    "no triangles": {"triangles": np.zeros((0, 3))},
+    "no components": {"shape_basis": np.zeros((3, 3, 0)), "expression_basis": np.zeros((3, 3, 0))},
+}
+
+
+@pytest.mark.parametrize("name", ODD_HEADS)
+def test_a_head_with_hardly_anything_in_it_works(name, tmp_path):
+    data = tiny_head(**ODD_HEADS[name])
+    save_head(data, tmp_path / "odd.npz")
+    head = HeadModel.load(tmp_path / "odd.npz")
+    output = head()
+    torch.testing.assert_close(output.vertices[0], head.v_template)
+    assert output.landmarks.shape == (1, 0, 3)
+    assert all(np.isfinite(head.default_camera)) and 0 < head.default_camera[0] < 1e7
+
+
+@pytest.mark.parametrize("data", [small_head_data(), tiny_head()])
+def test_no_faces_give_no_vertices(data):
+    head = HeadModel(data)
+    none = head.mean_parameters(0)
+    none.shape.requires_grad_()
+    output = head(none)
+    assert output.vertices.shape == (0, len(data.v_template), 3)
+    assert output.landmarks.shape == (0, 68 if head.has_landmarks else 0, 3)
+    assert output.joints.shape == (0, len(data.parents), 3)
+    output.vertices.sum().backward()
+    assert none.shape.grad.shape == none.shape.shape
+    assert len(head.mesh(none, output)) == 0
+
+
+def test_a_head_says_what_its_file_lacks():
+    head = small_head()
+    assert head.has_landmarks and head.has_skin_mask and head.has_texture
+    bare = HeadModel(tiny_head())
+    assert not (bare.has_landmarks or bare.has_skin_mask or bare.has_texture)

@@ -9,9 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_facegpt import LAYOUT, make_batch, pixels, question, small_backbone, small_facegpt
+from small_head import small_head
 from torch import Tensor
 
 from facegpt.errors import CheckpointError, HeadMismatchError
+from facegpt.head.head_id import rounded_hash
+from facegpt.head.model import HeadModel
 from facegpt.model.backbone import load_backbone
 from facegpt.model.checkpoint import (
     load_facegpt,
@@ -24,7 +27,7 @@ from facegpt.model.facegpt import FaceGPT
 from facegpt.sample import Batch
 from facegpt.standins.tiny_llava import save_tiny_llava
 
-HEAD = "0123456789abcdef"
+HEAD = small_head()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def model() -> FaceGPT:
 
 @pytest.fixture
 def saved(model: FaceGPT, tmp_path: Path) -> Path:
-    save_checkpoint(model, tmp_path / "step-10", HEAD, {"step": 10})
+    save_checkpoint(model, tmp_path / "step-10", HEAD.id, {"step": 10})
     return tmp_path / "step-10"
 
 
@@ -62,7 +65,7 @@ def test_the_backbone_is_found_where_it_was_or_where_it_is_now(tmp_path: Path) -
     save_tiny_llava(backbone, processor, tmp_path / "llava")
     loaded = load_backbone(tmp_path / "llava", torch.float32)
     first = small_facegpt(backbone=loaded)
-    save_checkpoint(first, tmp_path / "run", HEAD)
+    save_checkpoint(first, tmp_path / "run", HEAD.id)
     assert read_description(tmp_path / "run")["backbone"] == str(tmp_path / "llava")
     second, _ = load_facegpt(tmp_path / "run", HEAD, dtype="float32")
     assert torch.equal(outputs(first)[0], outputs(second)[0])
@@ -84,14 +87,21 @@ def test_a_checkpoint_holds_trained_weights_only(model: FaceGPT, saved: Path) ->
     assert sum(t.numel() for t in stored.values()) == sum(p.numel() for p in trained)
     assert {t.dtype for t in stored.values()} == {torch.float32}
     description = read_description(saved)
-    assert description["head_id"] == HEAD and description["extra"] == {"step": 10}
+    assert description["head_id"] == HEAD.id and description["extra"] == {"step": 10}
     assert {"facegpt", "torch", "transformers", "peft"} == description["versions"].keys()
 
 
 def test_another_head_model_is_refused(saved: Path) -> None:
-    with pytest.raises(HeadMismatchError, match=f"{HEAD}.*fedcba"):
-        load_facegpt(saved, "fedcba", backbone=small_backbone(8))
+    with pytest.raises(HeadMismatchError, match=f"{HEAD.id}.*{small_head(1).id}"):
+        load_facegpt(saved, small_head(1), backbone=small_backbone(8))
     load_facegpt(saved, None, backbone=small_backbone(8))
+
+
+def test_a_checkpoint_with_a_head_id_of_version_0_1_still_loads(model: FaceGPT, tmp_path: Path) -> None:
+    save_checkpoint(model, tmp_path / "old", rounded_hash(HEAD.data))
+    load_facegpt(tmp_path / "old", HEAD, backbone=small_backbone(8))
+    save_checkpoint(model, tmp_path / "builtin", "92de9cc3a3c9b7d1")
+    load_facegpt(tmp_path / "builtin", HeadModel.builtin(), backbone=small_backbone(8))
 
 
 def test_another_backbone_is_refused(saved: Path) -> None:
@@ -117,9 +127,9 @@ def test_a_gathered_state_dict_is_saved_instead_of_the_modules_own(
         if parameter.requires_grad:
             parameter.data = torch.empty(0)  # what ZeRO-3 leaves in the module
     with pytest.raises(CheckpointError, match="empty shard"):
-        save_checkpoint(shards, tmp_path / "run", HEAD)
+        save_checkpoint(shards, tmp_path / "run", HEAD.id)
     assert not list(tmp_path.iterdir())
-    save_checkpoint(shards, tmp_path / "run", HEAD, state_dict=gathered)
+    save_checkpoint(shards, tmp_path / "run", HEAD.id, state_dict=gathered)
     loaded, _ = load_facegpt(tmp_path / "run", HEAD, backbone=small_backbone(8))
     assert torch.equal(outputs(loaded)[1], outputs(model)[1])
 
@@ -128,7 +138,7 @@ def test_a_state_dict_that_lacks_a_tensor_is_refused(model: FaceGPT, tmp_path: P
     state = {n: p for n, p in model.named_parameters() if p.requires_grad}
     state.pop("face_head.network.1.bias")
     with pytest.raises(CheckpointError, match=r"face_head\.network\.1\.bias"):
-        save_checkpoint(model, tmp_path / "run", HEAD, state_dict=state)
+        save_checkpoint(model, tmp_path / "run", HEAD.id, state_dict=state)
 
 
 @pytest.mark.parametrize("file", ["adapter.safetensors", "face_head.safetensors"])
@@ -176,7 +186,7 @@ def test_a_damaged_description_is_refused(saved: Path, damage: str) -> None:
 
 def test_an_older_checkpoint_stays_when_saving_fails(model: FaceGPT, saved: Path) -> None:
     with pytest.raises(ValueError):
-        save_checkpoint(model, saved, HEAD, {"loss": float("nan")})
+        save_checkpoint(model, saved, HEAD.id, {"loss": float("nan")})
     assert read_description(saved)["extra"] == {"step": 10}
     assert [f.name for f in saved.parent.iterdir()] == [saved.name]
 

@@ -83,16 +83,16 @@ def test_a_checkpoint_holds_the_trained_parts_only_and_is_enough_to_chat_and_to_
     checkpoint = run / "checkpoints" / "step_000004"
     names = set(load_file(checkpoint / "adapter.safetensors"))
     assert all("lora_" in name or "token" in name for name in names) and not any("vision" in n for n in names)
-    model = load_facegpt(checkpoint, small_head().id)[0]
+    model = load_facegpt(checkpoint, small_head())[0]
     trained = {f"model.{name}" for name, parameter in model.named_parameters() if parameter.requires_grad}
     state = torch.load(checkpoint / "optimizer" / "mp_rank_00_model_states.pt", weights_only=False)
     assert set(state["module"]) == trained  # DeepSpeed's part neither has the backbone nor the head model
     merge_lora(checkpoint, tmp_path / "merged")
-    assert load_facegpt(tmp_path / "merged", small_head().id)
+    assert load_facegpt(tmp_path / "merged", small_head())
 
 
 def test_only_language_model_lora_token_rows_and_face_head_are_trained(finished):
-    model, _ = load_facegpt(finished[0] / "checkpoints" / "step_000004", small_head().id)
+    model, _ = load_facegpt(finished[0] / "checkpoints" / "step_000004", small_head())
     for name, parameter in model.named_parameters():
         allowed = name.startswith("face_head.") or "lora_" in name or "trainable_tokens" in name
         assert parameter.requires_grad == allowed, name

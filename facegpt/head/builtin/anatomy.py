@@ -1,5 +1,11 @@
 """Figures of an average adult head that the built-in head is built from.
 
+The figures were measured on ICT-FaceKit, an average of scanned people (Li et al. 2020, "Learning Formation of
+Physically-Based Face Attributes"; github.com/ICT-VGL/ICT-FaceKit, MIT licence): of its mean shape the 68
+landmarks, the profile with its widths, crown and eye centres; of its components the jaw's axis, how far
+expressions move what (`expression.py`) and how large its first identity modes are (`identity.py`). The mesh
+itself is not used. Points between the landmarks were placed by hand to go with them.
+
 All lengths in millimetres; x to the subject's left, y up, z out of the face; y = 0 at eye-centre height.
 Only the left half (x >= 0) is written down; everything mirrors at x = 0.
 """
@@ -14,7 +20,7 @@ LID_RADIUS = 15.9  # inner surface of the lid margin
 JAW_PIVOT = np.array([0.0, -41.5, 18.2])
 CROWN_Y, NECK_Y = 109.0, -160.0
 
-# iBUG landmarks on the midline and the subject's left (x >= 0): index -> position.
+# iBUG landmarks of ICT-FaceKit's mean shape, midline and the subject's left (x >= 0): index -> position.
 LEFT_LANDMARKS: dict[int, tuple[float, float, float]] = {
     8: (0.0, -111.7, 104.3), 9: (15.4, -108.6, 102.7), 10: (30.5, -105.1, 87.7), 11: (43.0, -98.1, 73.5),
     12: (57.2, -80.9, 61.3), 13: (65.6, -59.6, 51.7), 14: (69.4, -40.6, 45.3), 15: (72.8, -21.1, 39.3),
@@ -52,8 +58,8 @@ def landmark_table() -> np.ndarray:
 PROFILE = np.array([
     [30, 107, -87, 79], [15, 106, -87, 79], [5, 104.5, -86, 78.5], [-15, 102, -82, 77.5], [-35, 102, -74, 76],
     [-55, 104, -66, 72], [-65, 104, -64, 68], [-75, 103, -62, 64], [-85, 101, -60, 60], [-95, 95, -59, 56.5],
-    [-105, 84, -58.5, 54], [-115, 70, -58.5, 52.5], [-125, 61, -59.5, 52], [-145, 53, -62, 53.5], [-162,
-    48, -65, 57],
+    [-105, 84, -58.5, 54], [-115, 70, -58.5, 52.5], [-125, 61, -59.5, 52], [-145, 53, -62, 53.5],
+    [-162, 48, -65, 57],
 ])  # fmt: skip
 
 # Points of the skin between the landmarks, by region.
@@ -63,13 +69,13 @@ SKIN_POINTS = np.array([
     (6.0, -20, 119.4), (10.5, -20, 110.5), (15, -21, 102.6), (19, -22, 99.0),
     (6.5, -29, 125.6), (11.0, -29.5, 116.5), (15.5, -30, 106.0), (20, -30, 100.6),
     # tip, wings, columella and the alar crease
-    (0, -37, 130.6), (0, -41.5, 127.5), (0, -45, 121.5), (5.5, -35, 129.0), (7.5, -40, 124.6), (4.0, -44.5,
-    121.5),
+    (0, -37, 130.6), (0, -41.5, 127.5), (0, -45, 121.5), (5.5, -35, 129.0), (7.5, -40, 124.6),
+    (4.0, -44.5, 121.5),
     (11, -37, 119.0), (14.5, -38, 114.4), (17.2, -40, 108.8), (16.8, -44.3, 107.0), (12.5, -43.5, 115.2),
     (9.0, -45.3, 116.5), (21.5, -41, 100.8), (20, -46.5, 101.8), (24, -36, 99.6),
     # philtrum and the skin above the lips
-    (0, -53.5, 114.6), (4.6, -53, 115.3), (10, -53, 112.6), (17, -53, 107.4), (24, -54, 101.6), (30, -62,
-    98.0),
+    (0, -53.5, 114.6), (4.6, -53, 115.3), (10, -53, 112.6), (17, -53, 107.4), (24, -54, 101.6),
+    (30, -62, 98.0),
     # lips
     (0, -65.2, 119.0), (8.5, -65.2, 117.0), (16.5, -67.6, 110.8), (0, -74.5, 117.8), (9.5, -74.2, 115.4),
     (17, -73.6, 108.8), (29, -71, 98.6),
@@ -82,8 +88,8 @@ SKIN_POINTS = np.array([
     (35, -54, 97.0), (45, -55, 90.0), (55, -54, 79.2), (62, -52, 65.5), (37, -70, 94.0), (47, -70, 84.6),
     (56, -69, 70.5), (39, -85, 88.6), (48, -84, 76.5),
     # below and beside the eye
-    (28, -15.5, 94.8), (20, -13, 95.6), (37, -15.5, 93.6), (46, -13.5, 88.2), (55, -16, 80.8), (30, -22,
-    95.4),
+    (28, -15.5, 94.8), (20, -13, 95.6), (37, -15.5, 93.6), (46, -13.5, 88.2), (55, -16, 80.8),
+    (30, -22, 95.4),
     (40, -23, 93.0), (49, -24, 88.4), (60, -22, 72.5), (67, -16, 56.0), (49.5, -1, 83.6), (55, 2, 77.6),
     (62, 0, 66.5), (68.5, 2, 52.0),
     # above the eye
@@ -96,8 +102,8 @@ SKIN_POINTS = np.array([
     (45, 58, 82.0), (0, 65, 96.0),
     # underside of the jaw and the throat
     (0, -119, 92.0), (0, -124, 76.0), (0, -131, 63.5), (0, -146, 55.5), (14, -117.5, 88.0), (13, -122, 74.0),
-    (27, -114, 77.0), (24, -122, 64.0), (37, -109, 64.5), (33, -120, 55.0), (49, -95.5, 54.5), (44, -110,
-    44.0),
+    (27, -114, 77.0), (24, -122, 64.0), (37, -109, 64.5), (33, -120, 55.0), (49, -95.5, 54.5),
+    (44, -110, 44.0),
     (57.5, -86, 38.0), (63.5, -66, 34.0), (51.5, -100, 24.0), (14, -137, 57.5), (30, -137, 48.0), (58.5,
     -88, 12),
     (71, -60, 20.0), (75, -30, 14.0), (78, 0, 8.0),

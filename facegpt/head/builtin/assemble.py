@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from facegpt.head.builtin import ears, eyes, mouth, nostrils
 from facegpt.head.builtin.grids import Grid
-from facegpt.head.builtin.surface import Skin
+from facegpt.head.builtin.surface import SkinField
 from facegpt.head.builtin.template import SkinMesh, build_skin
 
 Array = np.ndarray
@@ -21,11 +21,10 @@ MIRROR_X = np.array([-1.0, 1.0, 1.0])
 class HeadMesh:
     """The mean head.
 
-    vertices (V,3) mm, triangles (F,3) counter-clockwise from outside; parts: name -> vertex ids (a vertex
-    on the rim
-    of an opening belongs to "skin"); grids: name -> Grid; skin: the skin's own mesh (its ids are the head's
-    first);
-    mirror (V,): id of the mirror image; triangle_part (F,): name of the part each triangle belongs to.
+    vertices (V,3) in mm.  triangles (F,3): counter-clockwise from outside.
+    parts: name -> vertex ids; a vertex on the rim of an opening belongs to "skin".
+    grids: name -> Grid.  skin: the skin's own mesh, whose ids are the head's first.
+    mirror (V,): id of the mirror image.  triangle_part (F,): name of the part each triangle belongs to.
     """
 
     vertices: Array
@@ -39,7 +38,7 @@ class HeadMesh:
 
 def assemble() -> HeadMesh:
     """Build every part and join them."""
-    surface = Skin()
+    surface = SkinField()
     skin = build_skin(surface)
     left_rim = skin.eye_loop
     seat = eyes.seat_rim(skin.vertices[left_rim]) - skin.vertices[left_rim]
@@ -68,10 +67,8 @@ def assemble() -> HeadMesh:
         rim = skin.mirror[left_rim] if flip else left_rim
         ids = np.concatenate([rim[None], add(f"{side}_inner_lids", inner * sign)])
         grids[f"{side}_inner_lids"] = Grid(ids, closed=True, flip=not flip)
-        ids, poles = (
-            add(f"{side}_eyeball", ball * sign),
-            add(f"{side}_eyeball", np.stack([front, back]) * sign),
-        )
+        ids = add(f"{side}_eyeball", ball * sign)
+        poles = add(f"{side}_eyeball", np.stack([front, back]) * sign)
         grids[f"{side}_eyeball"] = Grid(ids, closed=True, first=int(poles[0]), last=int(poles[1]), flip=flip)
         for name, left_loop, rings, end in (
             ("ear", skin.ear_loop, ear, canal),

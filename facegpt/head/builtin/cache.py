@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from facegpt.errors import HeadFileError
+from facegpt.head import nearest
 from facegpt.head.files import format as head_format
 from facegpt.head.files.format import HeadData, load_head_data, save_head
 
@@ -47,11 +48,11 @@ def builtin_head_data() -> HeadData:
 
 
 def _code_hash() -> str:
-    """Hash of the generator's files and of the file format's."""
+    """Hash of the generator's files, of what it uses beside them, and of the file format's."""
     folder = Path(__file__).parent
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     digest = hashlib.sha256()
-    for path in [*sorted(files), Path(head_format.__file__)]:
+    for path in [*sorted(files), Path(nearest.__file__), Path(head_format.__file__)]:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

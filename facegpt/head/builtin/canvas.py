@@ -35,18 +35,22 @@ class Canvas:
 
     @property
     def x(self) -> Array:
+        """Texels' x (H,W) in mm, to the subject's left."""
         return self.points[..., 0]
 
     @property
     def ax(self) -> Array:
+        """Distance (H,W) from the midline in mm."""
         return np.abs(self.points[..., 0])
 
     @property
     def y(self) -> Array:
+        """Height (H,W) in mm."""
         return self.points[..., 1]
 
     @property
     def z(self) -> Array:
+        """Depth (H,W) in mm, out of the face."""
         return self.points[..., 2]
 
     def on(self, *names: str) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
-from facegpt.head.builtin.surface import Skin, to_capsule
+from facegpt.head.builtin.surface import SkinField, to_capsule
 
 Array = np.ndarray
 
@@ -69,21 +69,21 @@ def _shares() -> tuple[Array, Array]:
     return share * reach, height
 
 
-def ear_loop(skin: Skin) -> Array:
+def ear_loop(skin: SkinField) -> Array:
     """Capsule places (SEGMENTS, 2) of the loop where the left ear leaves the skin, counter-clockwise."""
     distance, _ = _shares()
     azimuth, arc, _ = to_capsule(_place(skin, distance[0], _turns(), np.zeros(SEGMENTS)))
     return np.stack([azimuth, arc], -1)
 
 
-def ear(skin: Skin) -> tuple[Array, Array]:
+def ear(skin: SkinField) -> tuple[Array, Array]:
     """Rings (R - 1, SEGMENTS, 3) after the loop on the skin, and the end of the canal (3,)."""
     distance, height = _shares()
     rings = [_place(skin, d, _turns(), h) for d, h in zip(distance[1:], height[1:], strict=True)]
     return np.stack(rings), _place(skin, np.zeros(1), np.zeros(1), np.full(1, CANAL_HEIGHT))[0]
 
 
-def _place(skin: Skin, distance: Array, turn: Array, height: Array) -> Array:
+def _place(skin: SkinField, distance: Array, turn: Array, height: Array) -> Array:
     """Points at a distance and direction from the canal in the ear's plane, raised above the head's side."""
     backwards, up = distance * np.cos(turn), distance * np.sin(turn)
     y = CENTER_Y + up * np.cos(TILT) - backwards * np.sin(TILT)
@@ -93,7 +93,7 @@ def _place(skin: Skin, distance: Array, turn: Array, height: Array) -> Array:
     return np.stack([x + 0.97 * height, y, z - 0.12 * height], -1)
 
 
-def _side(skin: Skin, y: Array, z: Array) -> Array:
+def _side(skin: SkinField, y: Array, z: Array) -> Array:
     """x of the head's left side at (y, z)."""
     x = np.full_like(y, 76.0)
     for _ in range(8):

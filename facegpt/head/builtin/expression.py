@@ -1,7 +1,7 @@
-"""Fifty expression components with ARKit's names; coefficient 1 is the full expression, left is the
-subject's left.
+"""Fifty expression components with ARKit's names; coefficient 1 is the full expression.
 
-Jaw opening belongs to the jaw joint. Peaks and directions are those of anatomy.md, in millimetres.
+Left is the subject's left. Jaw opening belongs to the jaw joint. Peaks and directions are after those of
+ICT-FaceKit's expressions (`anatomy.py`), in millimetres.
 """
 
 from __future__ import annotations

@@ -13,11 +13,9 @@ Array = np.ndarray
 class Grid:
     """Vertex ids in rows and columns.
 
-    ids (R,C) into the head's vertices; closed: the last column joins the first; first, last: vertex ids
-    that close
-    the first or last row to a point. Triangles are counter-clockwise when columns run to the right and rows
-    downwards
-    as seen from outside; `flip` turns them round.
+    ids (R,C) into the head's vertices; closed: the last column joins the first; first, last: vertex ids that
+    close the first or last row to a point. Triangles are counter-clockwise when columns run to the right and
+    rows downwards as seen from outside; `flip` turns them round.
     """
 
     ids: Array

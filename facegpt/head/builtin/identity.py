@@ -1,8 +1,7 @@
 """One hundred identity components: anthropometric ones first, then smooth ones of falling size.
 
 Every component is a displacement of all vertices for one standard deviation. They are mutually orthogonal,
-and in all
-of them the eyeballs move without bending and the lids stay on them.
+and in all of them the eyeballs move without bending and the lids stay on them.
 """
 
 from __future__ import annotations

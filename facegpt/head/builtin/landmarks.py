@@ -3,50 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from facegpt.head.builtin import anatomy
 from facegpt.head.builtin.assemble import HeadMesh
 from facegpt.head.builtin.eyes import IRIS_ANGLE, POLAR_DEGREES
 from facegpt.head.builtin.surface import to_capsule
+from facegpt.head.nearest import nearest_points
 
 Array = np.ndarray
 
 
-def embed(vertices: Array, triangles: Array, points: Array, candidates: int = 40) -> tuple[Array, Array]:
-    """Nearest places on a surface: row of `triangles` (N,) and barycentric coordinates (N,3) for points
-    (N,3)."""
-    corners = vertices[triangles]
-    _, near = cKDTree(corners.mean(1)).query(points, k=candidates)
-    best = np.zeros(len(points), np.int64)
-    weights = np.zeros((len(points), 3))
-    for row, point in enumerate(points):
-        bary = _nearest_barycentric(corners[near[row]], point)
-        gap = np.linalg.norm((bary[:, :, None] * corners[near[row]]).sum(1) - point, axis=1)
-        winner = int(np.argmin(gap))
-        best[row], weights[row] = near[row][winner], bary[winner]
-    return best, weights
+CANDIDATES = 40  # triangles looked at: around the lids and lips they are of very different size
 
 
-def _nearest_barycentric(corners: Array, point: Array) -> Array:
-    """Barycentric coordinates (N,3) of the point of each triangle (N,3,3) nearest to `point` (3,)."""
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    ab, ac, ap = b - a, c - a, point - a
-    d11, d12, d22 = (ab * ab).sum(1), (ab * ac).sum(1), (ac * ac).sum(1)
-    p1, p2 = (ap * ab).sum(1), (ap * ac).sum(1)
-    area = np.maximum(d11 * d22 - d12 * d12, 1e-12)
-    v, w = (d22 * p1 - d12 * p2) / area, (d11 * p2 - d12 * p1) / area
-    best = np.stack([1 - v - w, v, w], 1)
-    distance = np.where((best >= 0).all(1), 0.0, np.inf)
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        edge = corners[:, j] - corners[:, i]
-        t = np.clip(((point - corners[:, i]) * edge).sum(1) / np.maximum((edge * edge).sum(1), 1e-12), 0, 1)
-        option = np.zeros_like(best)
-        option[:, i], option[:, j] = 1 - t, t
-        gap = np.linalg.norm((option[:, :, None] * corners).sum(1) - point, axis=1)
-        best = np.where((gap < distance)[:, None], option, best)
-        distance = np.minimum(distance, gap)
-    return best
+def embed(vertices: Array, triangles: Array, points: Array) -> tuple[Array, Array]:
+    """Nearest places on a surface, for points (N,3): rows of `triangles` (N,), barycentric (N,3)."""
+    index, weights, _ = nearest_points(vertices[triangles], points, CANDIDATES)
+    return index, weights
 
 
 def static_landmarks(head: HeadMesh) -> tuple[Array, Array]:
@@ -60,8 +33,7 @@ def contour_tables(head: HeadMesh) -> tuple[Array, Array]:
 
     Rows 0..39 are yaw 0..+39 degrees, rows 40..78 are -1..-39 (DECA's sign: positive turns the face to the
     subject's left). On the side that turns away each point walks forwards along its height to the
-    silhouette; on the
-    other side it stays.
+    silhouette; on the other side it stays.
     """
     count = len(head.skin.triangles)
     table = anatomy.landmark_table()[:17]
@@ -93,10 +65,16 @@ def contour_tables(head: HeadMesh) -> tuple[Array, Array]:
 
 
 def _embed_capsule(head: HeadMesh, places: Array, count: int) -> tuple[Array, Array]:
-    """Triangles and barycentric coordinates of capsule points (N,2) in the frontal part of the skin."""
+    """Triangles and barycentric coordinates of capsule points (N,2) in the frontal part of the skin.
+
+    The skin's seam lies behind, at azimuth pi: triangles that cross it would lie over the whole front.
+    """
     flat = np.concatenate([head.skin.capsule * [80.0, 1.0], np.zeros((len(head.skin.capsule), 1))], 1)
     wanted = np.concatenate([places * [80.0, 1.0], np.zeros((len(places), 1))], 1)
-    return embed(flat, head.triangles[:count], wanted)
+    azimuth = head.skin.capsule[head.triangles[:count], 0]
+    whole = np.flatnonzero(np.ptp(azimuth, axis=1) < np.pi)
+    triangle, weights = embed(flat, head.triangles[whole], wanted)
+    return whole[triangle], weights
 
 
 # Dense landmarks on the left side of the face or on the midline, frontal (x, y) in mm: group -> points.

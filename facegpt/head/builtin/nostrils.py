@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facegpt.head.builtin.surface import Skin
+from facegpt.head.builtin.surface import SkinField
 
 Array = np.ndarray
 
@@ -17,7 +17,7 @@ RINGS = ((0.9, 1.06), (3.6, 1.0), (7.0, 0.75))
 END = 9.5
 
 
-def nostril_loop(skin: Skin) -> Array:
+def nostril_loop(skin: SkinField) -> Array:
     """Capsule places (SEGMENTS, 2) of the left nostril's rim, counter-clockwise seen from the front."""
     turn = np.arange(SEGMENTS) * 2 * np.pi / SEGMENTS
     x, y = HALF_WIDTH * np.cos(turn), HALF_HEIGHT * np.sin(turn)

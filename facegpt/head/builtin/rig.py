@@ -24,6 +24,7 @@ JOINTS = np.array(
 
 
 def smoothstep(x: Array) -> Array:
+    """0 below 0, 1 above 1, and 3 x^2 - 2 x^3 between."""
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 

@@ -2,11 +2,9 @@
 
 A capsule stands around the vertical axis x = 0, z = AXIS_Z: a cylinder below DOME_Y, a half sphere above it.
 A point of it is (azimuth, arc): azimuth 0 in front, positive to the subject's left; arc is the height in mm
-below
-DOME_Y and the length along the meridian above it. The skin lies at the distance `skin_radius` from the axis
-(cylinder) or the dome's centre (sphere): a smooth base fitted to profile and widths,
-    a thin-plate spline through the
-landmarks and the points between them, and small carved details.
+below DOME_Y and the length along the meridian above it. The skin lies at the distance `SkinField.radius` from
+the axis (cylinder) or the dome's centre (sphere): a smooth base fitted to profile and widths, a thin-plate
+spline through the landmarks and the points between them, and small carved details.
 """
 
 from __future__ import annotations
@@ -90,7 +88,7 @@ def _bump(x: Array, center: Array | float, width: float) -> Array:
     return np.exp(-(((x - center) / width) ** 2))
 
 
-class Skin:
+class SkinField:
     """The fitted height field. `radius(azimuth, arc)` and `point(azimuth, arc)` take arrays of one shape."""
 
     def __init__(self) -> None:
@@ -117,8 +115,10 @@ class Skin:
         return self._lids(azimuth, arc, radius, point).reshape(shape)
 
     def at(self, xy: Array) -> Array:
-        """(azimuth, arc) (..., 2) of the front skin point with the frontal position xy (..., 2) in mm, y <
-        DOME_Y."""
+        """(azimuth, arc) (..., 2) of the front skin point at the frontal position xy (..., 2) in mm.
+
+        y must lie below DOME_Y.
+        """
         azimuth = np.arctan2(xy[..., 0], 90.0)
         for _ in range(12):
             z = self.point(azimuth, xy[..., 1])[..., 2]

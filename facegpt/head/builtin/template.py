@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from facegpt.head.builtin import anatomy
 from facegpt.head.builtin.ears import CENTER_Y, CENTER_Z, ear_loop
 from facegpt.head.builtin.nostrils import nostril_loop
-from facegpt.head.builtin.surface import CROWN_ARC, Skin
+from facegpt.head.builtin.surface import CROWN_ARC, SkinField
 from facegpt.head.builtin.triangulate import disc, flip_edges, inside, strips, triangulate
 
 Array = np.ndarray
@@ -26,11 +26,10 @@ class SkinMesh:
     """The skin of the head, both halves; millimetres.
 
     vertices (V,3), triangles (F,3), capsule (V,2) azimuth and arc of every vertex; mirror (V,) index of the
-    mirror
-    image. eye_loop: rim of the left lids, counter-clockwise seen from the front starting at the inner corner,
-    upper lid last; mouth_loop: rim of the lips from the right corner along the upper lip to the left corner
-    and back; ear_loop, nostril_loop: where the left ear and the left nostril leave the skin,
-    counter-clockwise from outside.
+    mirror image. eye_loop: rim of the left lids, counter-clockwise seen from the front starting at the inner
+    corner, upper lid last; mouth_loop: rim of the lips from the right corner along the upper lip to the left
+    corner and back; ear_loop, nostril_loop: where the left ear and the left nostril leave the skin,
+    counter-clockwise from outside. eye_rings: rings of ids around the left eye, the rim first.
     """
 
     vertices: Array
@@ -61,8 +60,7 @@ def spacing(points: Array) -> Array:
 
 
 def lid_outline(count_upper: int = 17, count_lower: int = 17) -> tuple[Array, Array]:
-    """Frontal (x, y) of the left opening: (upper, lower) from the inner to the outer corner, corners
-    included."""
+    """Frontal (x, y) in mm of the left opening, (upper, lower), from the inner to the outer corner."""
     sides = []
     for points, count in ((anatomy.UPPER_LID, count_upper), (anatomy.LOWER_LID, count_lower)):
         curve = PchipInterpolator(points[:, 0], points[:, 1])
@@ -75,7 +73,7 @@ def lid_outline(count_upper: int = 17, count_lower: int = 17) -> tuple[Array, Ar
     return sides[0], sides[1]
 
 
-def _eye_rings(skin: Skin) -> list[Array]:
+def _eye_rings(skin: SkinField) -> list[Array]:
     """Rings (n,2) on the capsule around the left eye; ring 0 is the rim of the lids."""
     upper, lower = lid_outline()
     loop = np.concatenate([lower, upper[-2:0:-1]])
@@ -90,9 +88,8 @@ def _eye_rings(skin: Skin) -> list[Array]:
     return rings
 
 
-def _lip_rings(skin: Skin) -> list[Array]:
-    """Half rings (n,2) on the capsule around the left half of the lips, from the midline above to the
-    midline below."""
+def _lip_rings(skin: SkinField) -> list[Array]:
+    """Half rings (n,2) on the capsule around the left half of the lips, from midline to midline."""
     count = 12
     t = np.sin(np.linspace(0, 1, count) * np.pi / 2 * 0.96) / np.sin(np.pi / 2 * 0.96)
     line = PchipInterpolator(*anatomy.LIP_LINE.T)
@@ -121,7 +118,7 @@ def _lip_rings(skin: Skin) -> list[Array]:
     return rings
 
 
-def _walk(skin: Skin, azimuth: float, start: float, stop: float, scale: float) -> Array:
+def _walk(skin: SkinField, azimuth: float, start: float, stop: float, scale: float) -> Array:
     """Arcs from start to stop along a meridian, spaced by `spacing`; both ends included."""
     fine = np.linspace(start, stop, 600)
     points = skin.point(np.full(600, azimuth), fine)
@@ -141,9 +138,8 @@ def _halton(count: int, base: int) -> Array:
     return value
 
 
-def _fill(skin: Skin, fixed: Array, holes: list[Array], scale: float) -> Array:
-    """Quasi-random points (N,2) at about the wanted spacing, outside the holes and away from the fixed
-    points."""
+def _fill(skin: SkinField, fixed: Array, holes: list[Array], scale: float) -> Array:
+    """Quasi-random points (N,2) at about the wanted spacing, outside the holes, not near the fixed points."""
     count = 26000
     u, v = _halton(count, 2), _halton(count, 3)
     candidates = np.stack([np.pi * u**1.35, anatomy.NECK_Y + (CROWN_ARC - anatomy.NECK_Y) * v], 1)
@@ -164,9 +160,8 @@ def _fill(skin: Skin, fixed: Array, holes: list[Array], scale: float) -> Array:
     return candidates[chosen]
 
 
-def _relax(skin: Skin, places: Array, fixed: int, holes: list[Array], scale: float) -> Array:
-    """Move all but the first `fixed` points (N,2) until edges have the wanted lengths (springs, as in
-    DistMesh)."""
+def _relax(skin: SkinField, places: Array, fixed: int, holes: list[Array], scale: float) -> Array:
+    """Move all but the first `fixed` points (N,2) until edges have the wanted lengths (as DistMesh)."""
     places = places.copy()
     for step in range(48):
         points = skin.point(places[:, 0], places[:, 1])
@@ -194,7 +189,7 @@ def _relax(skin: Skin, places: Array, fixed: int, holes: list[Array], scale: flo
     return places
 
 
-def build_skin(skin: Skin, scale: float = 1.3) -> SkinMesh:
+def build_skin(skin: SkinField, scale: float = 1.3) -> SkinMesh:
     """Mesh the head's skin; `scale` multiplies the wanted edge lengths."""
     eye_rings, lip_rings = _eye_rings(skin), _lip_rings(skin)
     front_top, front_bottom = lip_rings[-1][0, 1], lip_rings[-1][-1, 1]
@@ -241,7 +236,7 @@ def build_skin(skin: Skin, scale: float = 1.3) -> SkinMesh:
     return mesh
 
 
-def _mirror(skin: Skin, places: Array, triangles: Array, on_midline: Array) -> SkinMesh:
+def _mirror(skin: SkinField, places: Array, triangles: Array, on_midline: Array) -> SkinMesh:
     """Both halves from the left one."""
     count = len(places)
     twin = np.arange(count)

@@ -62,8 +62,7 @@ def flip_edges(points: Array, flat: Array, triangles: Array, rounds: int = 12) -
     """Triangles (F,3) with the edges flipped whose opposite angles sum to more than 180 degrees in space.
 
     The planar triangulation knows nothing of steep places such as lids, lips and the wings of the nose. A
-    flip is
-    made only where the two triangles form a convex quadrilateral in the plane, so nothing can fold.
+    flip is made only where the two triangles form a convex quadrilateral in the plane, so nothing can fold.
     """
     triangles = triangles.copy()
 

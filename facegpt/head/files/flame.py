@@ -25,7 +25,15 @@ RELEASES = {
     "8fb1af0db1abb51053ead8fd1f2624a63d01c9602f4a4fb4ea23bd2c82017fa0": "FLAME 2023",
     "e75a0990728ba038c7da2a420ae4396f7ddd7781366c13026066c5b24f127623": "FLAME 2023 Open",
 }
-MODEL_KEYS = ("v_template", "f", "shapedirs", "posedirs", "weights", "J_regressor", "kintree_table")
+MODEL_AXES = {
+    "v_template": 2,
+    "f": 2,
+    "shapedirs": 3,
+    "posedirs": 3,
+    "weights": 2,
+    "J_regressor": 2,
+    "kintree_table": 2,
+}
 OPEN_KEY = "supr_expression_metadata"
 EXPRESSION_COLUMNS = 100  # the last columns of shapedirs; the ones before them are identity
 MASKS, TEMPLATE = "FLAME_masks.pkl", "head_template.obj"
@@ -62,10 +70,13 @@ def load_flame(path: str | Path, options: FlameOptions | None = None) -> HeadDat
     """
     path, options = Path(path), options or FlameOptions()
     model = read_pickle(path)
-    missing = [key for key in MODEL_KEYS if not isinstance(model, dict) or key not in model]
+    missing = [key for key in MODEL_AXES if not isinstance(model, dict) or key not in model]
     if missing:
         raise HeadFileError(f"{path} is not a FLAME model: it has no {', '.join(missing)}")
-    array = {key: to_array(model[key], f"{path}: {key}") for key in MODEL_KEYS}
+    array = {key: to_array(model[key], f"{path}: {key}") for key in MODEL_AXES}
+    for key, axes in MODEL_AXES.items():
+        if array[key].ndim != axes or array[key].size == 0:
+            raise HeadFileError(f"{path}: {key} has shape {array[key].shape}, not {axes} axes with numbers")
     identity, expression = _split_shapedirs(model, array["shapedirs"], options, path)
     parents = array["kintree_table"][0].astype(np.int64)
     parents[0] = -1  # the file has 2^32 - 1 there
@@ -76,7 +87,7 @@ def load_flame(path: str | Path, options: FlameOptions | None = None) -> HeadDat
     if template := _companion(path, options.template, TEMPLATE):
         parts |= read_template(template, triangles)
     if texture := _companion(path, options.texture, *TEXTURE_FILES):
-        parts |= read_texture(texture, options.albedo, options.texture_size, own_uv="uv" not in parts)
+        parts |= read_texture(texture, options.albedo, options.texture_size, with_uv="uv" not in parts)
     masks = _companion(path, options.masks, MASKS)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     known = "FLAME 2023 Open" if OPEN_KEY in model else "FLAME (unknown release)"
@@ -109,7 +120,10 @@ def _split_shapedirs(
     """Identity (V,3,S) and expression (V,3,E) columns; Open says how many columns are expression."""
     count = EXPRESSION_COLUMNS
     if isinstance(about := model.get(OPEN_KEY), dict):
-        count = int(to_array(about.get("n_expr", count), f"{path}: {OPEN_KEY}"))
+        stated = to_array(about.get("n_expr", count), f"{path}: {OPEN_KEY}")
+        if stated.size != 1 or not 0 <= stated.item() <= basis.shape[-1]:
+            raise HeadFileError(f"{path}: {OPEN_KEY} states no number of expression components")
+        count = int(stated.item())
     identity, expression = np.split(basis, [max(basis.shape[-1] - count, 0)], axis=-1)
     for name, wanted, there in (
         ("shape", options.shape, identity.shape[-1]),

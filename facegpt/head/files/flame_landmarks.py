@@ -25,6 +25,7 @@ LANDMARK_FILES = (
 )
 DYNAMIC = "flame_dynamic_embedding.npy"
 INNER = LANDMARKS - CONTOUR
+NOT_MEDIAPIPE = "facegpt does not use those: take the 68 landmarks, such as landmark_embedding.npy"
 
 
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
@@ -33,6 +34,8 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
     Raises HeadFileError when the file is missing, hostile or something else.
     """
     path = Path(path)
+    if path.suffix == ".npz":
+        raise HeadFileError(f"{path} is an archive, as MediaPipe's points come in; {NOT_MEDIAPIPE}")
     embedding = read_pickle(path)
     if not isinstance(embedding, dict):
         raise HeadFileError(f"{path} is not one of FLAME's landmark embeddings: it holds no dictionary")
@@ -47,9 +50,7 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
             f"{path} is not one of FLAME's landmark embeddings: it has no full_lmk_faces_idx or lmk_face_idx"
         )
     if "landmark_indices" in embedding:
-        raise HeadFileError(
-            f"{path} holds MediaPipe's points, which facegpt does not use; take the 68 landmarks"
-        )
+        raise HeadFileError(f"{path} holds MediaPipe's points; {NOT_MEDIAPIPE}")
     triangles, weights = _points(path, embedding, "lmk_face_idx", "lmk_b_coords")
     if len(triangles) != INNER:
         return _frontal(path, triangles, weights)

@@ -26,7 +26,7 @@ TEXTURE_FILES = (
     "albedoModel2020_FLAME_albedoPart.npz",
     "FLAME_albedo_from_BFM.npz",
 )
-MAX_UNPACKED = 2 << 30  # bytes of one array; the largest known has 1.26e9
+MAX_UNPACKED = 2 << 30  # bytes of one array, at 8 bytes a number; the largest known has 1.26e9
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class _Format:
     linear: bool = False
 
 
-def read_texture(path: str | Path, components: int, size: int, own_uv: bool) -> dict[str, np.ndarray]:
+def read_texture(path: str | Path, components: int, size: int, with_uv: bool) -> dict[str, np.ndarray]:
     """The texture arrays of HeadData: texture_mean (size,size,3), texture_basis (size,size,3,components).
 
-    The texture is averaged down to size x size texels; `own_uv` takes the texture coordinates from this file.
+    The texture is averaged down to size x size texels; `with_uv` takes the file's texture coordinates too.
     Raises HeadFileError when it is broken, declares more than it should hold, has fewer components, or when
     size does not divide its side.
     """
@@ -56,17 +56,17 @@ def read_texture(path: str | Path, components: int, size: int, own_uv: bool) -> 
                     f"a texture of {side} cannot be averaged to {size}; choose a divisor of {side}"
                 )
             uv = {}
-            if own_uv and {"vt", "ft"} <= set(array_names(archive)):
-                for ours, theirs in (("uv", "vt"), ("uv_triangles", "ft")):
-                    with open_array(archive, theirs, MAX_UNPACKED) as array:
-                        uv[ours] = array.read()
+            if with_uv and {"vt", "ft"} <= set(array_names(archive)):
+                for name, key in (("uv", "vt"), ("uv_triangles", "ft")):
+                    with open_array(archive, key, MAX_UNPACKED) as array:
+                        uv[name] = array.read()
             mean = _small(archive, kind.mean, side, size, 1)[..., 0]
             basis = _small(archive, kind.basis, side, size, components)
     except HeadFileError as error:
         raise HeadFileError(f"{path}: {error}") from error
     except ERRORS as error:
         raise HeadFileError(f"{path} is not a FLAME texture ({error})") from error
-    if own_uv and not uv:
+    if with_uv and not uv:
         raise HeadFileError(f"{path} has no texture coordinates; put head_template.obj beside the model")
     if not kind.linear or mean[..., 0].mean() < mean[..., 2].mean():
         # blue first; of AlbedoMM that is not documented, but no skin is bluer than it is red

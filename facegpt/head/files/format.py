@@ -5,8 +5,8 @@ Shape legend: V vertices, F triangles, J joints, T texture vertices; S shape, E 
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ import safetensors.numpy
 
 from facegpt.errors import HeadFileError
 from facegpt.files import atomic_path
-from facegpt.head.files.npz import ERRORS, read_npz
+from facegpt.head.files.npz import ERRORS, WIDEST, check_unpacked, read_npz
 
 LANDMARKS, CONTOUR = 68, 17
 CONTOUR_ROWS = 79  # yaw 0..39 degrees, then -1..-39
 MAX_FILE_BYTES = 2 << 30  # far above any head; keeps a broken or hostile file from filling the memory
-ID_GRID = 1e6  # the id is taken of values rounded to 1e-6
+MAX_UV = 16.0  # tiles to either side; a place further away says nothing, and must never become an index
 
 INTEGERS = (
     "triangles",
@@ -114,21 +114,6 @@ class HeadData:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in skip}
 
 
-def head_id(data: HeadData) -> str:
-    """The head's identity: 16 hexadecimal digits of a sha256 over all arrays.
-
-    Floats are rounded to 1e-6 (a micrometre) first, so that a head computed on another processor, where a few
-    last bits may differ, almost surely keeps its id. Names and metadata do not count.
-    """
-    digest = hashlib.sha256()
-    for name, array in sorted(data.arrays().items()):
-        if array.dtype.kind == "f":
-            array = np.rint(array.astype(np.float64) * ID_GRID).astype("<i8")
-        digest.update(f"{name} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
-    return digest.hexdigest()[:16]
-
-
 def save_head(data: HeadData, path: str | Path) -> None:
     """Write a head file, .npz or .safetensors by its suffix; every array exactly as it is.
 
@@ -150,7 +135,8 @@ def save_head(data: HeadData, path: str | Path) -> None:
 def load_head_data(path: str | Path) -> HeadData:
     """Read a head file written by `save_head`. Nothing in it is unpickled.
 
-    Raises HeadFileError when the file is missing, is not such a file, or its arrays do not fit together.
+    Raises HeadFileError when the file is missing, is not such a file, would take more than 2 GiB at 8 bytes a
+    number, or its arrays do not fit together.
     """
     path = Path(path)
     _check_suffix(path)
@@ -166,7 +152,7 @@ def load_head_data(path: str | Path) -> HeadData:
         return HeadData(**members)
     except HeadFileError as error:
         raise HeadFileError(f"{path}: {error}") from error
-    except (*ERRORS, AttributeError, safetensors.SafetensorError) as error:
+    except (*ERRORS, AttributeError, RecursionError, safetensors.SafetensorError) as error:
         raise HeadFileError(
             f"{path} is not a facegpt head file ({error}); save one with save_head"
         ) from error
@@ -179,6 +165,8 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str]:
     with safetensors.safe_open(path, framework="numpy") as file:
+        sizes = [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118
+        check_unpacked(sum(sizes) * WIDEST, MAX_FILE_BYTES)
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         return arrays, (file.metadata() or {})["header"]
 
@@ -195,9 +183,11 @@ def _require(condition: bool | np.bool_, message: str) -> None:
 
 def _check_shapes(data: HeadData) -> None:
     """Every array against the sizes V, F, J, H, W that the first ones set."""
-    _require(
-        data.v_template.ndim == 2 and data.triangles.ndim == 2, "v_template is (V, 3) and triangles (F, 3)"
-    )
+    for name, ndim, least in (("v_template", 2, 1), ("triangles", 2, 0), ("parents", 1, 1)):
+        shape = getattr(data, name).shape
+        _require(len(shape) == ndim and shape[0] >= least, f"{name} has shape {shape}")
+    if data.texture_mean is not None:
+        _require(data.texture_mean.ndim == 3 and data.texture_mean.size > 0, "texture_mean has no texels")
     vertices, triangles, joints = len(data.v_template), len(data.triangles), len(data.parents)
     texels = (None, None) if data.texture_mean is None else data.texture_mean.shape[:2]
     wanted: dict[str, tuple[int | None, ...]] = {
@@ -234,6 +224,8 @@ def _check_values(data: HeadData) -> None:
         _require(
             array.dtype.kind != "f" or np.isfinite(array).all(), f"{name} has values that are not finite"
         )
+    inside = data.uv is None or data.uv.size == 0 or abs(data.uv).max() <= MAX_UV
+    _require(inside, f"uv has values beyond {MAX_UV:g}; texture coordinates lie in [0, 1]")
     pairs = [("uv", "uv_triangles"), ("texture_mean", "uv"), ("texture_basis", "texture_mean")]
     pairs += [(f"{x}_triangles", f"{x}_barycentric") for x in ("landmark", "contour", "dense")]
     pairs += [(f"{x}_barycentric", f"{x}_triangles") for x in ("landmark", "contour", "dense")]

@@ -22,7 +22,7 @@ import torch
 from facegpt.errors import HeadFileError
 
 MAX_PICKLE_BYTES = 1 << 30  # FLAME's model files have 53 MB
-_MAX_DENSE = 1 << 24  # entries of an unpacked sparse matrix
+_MAX_DENSE = 1 << 24  # entries of an unpacked sparse matrix, or of a list of arrays
 _MAX_STORAGE = 1 << 26  # bytes of a tensor; FLAME's landmark tables have 16 kB
 _MAX_NESTING = 8
 _NUMBER_CODES = {"b1", "?", "f2"} | {f"{kind}{size}" for kind in "iu" for size in "1248"} | {"f4", "f8"}
@@ -53,8 +53,8 @@ def read_pickle(path: str | Path) -> Any:
 def to_array(value: Any, name: str) -> np.ndarray:
     """A value from `read_pickle` as an array of numbers; `name` is for the message.
 
-    Understands arrays, numpy scalars, scipy CSC matrices, chumpy arrays, torch tensors, numbers and lists.
-    Raises HeadFileError for anything else.
+    Understands arrays, numpy scalars, scipy CSC matrices, chumpy arrays, torch tensors, numbers, lists of
+    numbers, and lists of equal arrays, which are stacked. Raises HeadFileError for anything else.
     """
     try:
         for _ in range(_MAX_NESTING):
@@ -63,8 +63,10 @@ def to_array(value: Any, name: str) -> np.ndarray:
             value = value.content()
         if isinstance(value, _Array | _Sparse | _Tensor):
             return value.to_numpy()
+        if isinstance(value, list | tuple) and value and isinstance(value[0], _Array):
+            return _stack(value)
         numbers = value if isinstance(value, list | tuple) else [value]
-        if all(isinstance(number, int | float) for number in numbers):
+        if all(isinstance(number, int | float) and abs(number) < 2**63 for number in numbers):
             return np.array(value)
         problem = f"holds {type(value).__name__}, not numbers"
     except HeadFileError:
@@ -72,6 +74,17 @@ def to_array(value: Any, name: str) -> np.ndarray:
     except Exception as error:  # the recorded state may be anything
         problem = f"is broken ({error})"
     raise HeadFileError(f"{name} {problem}")
+
+
+def _stack(parts: list[Any] | tuple[Any, ...]) -> np.ndarray:
+    """Arrays of one shape as one array; a pickle may name one array many times, so the sum is bounded."""
+    first = parts[0].to_numpy()
+    if first.size * len(parts) > _MAX_DENSE:
+        raise ValueError(f"a list of {len(parts)} arrays {first.shape} is too large")
+    arrays = [part.to_numpy() for part in parts if isinstance(part, _Array)]
+    if len(arrays) < len(parts) or any(array.shape != first.shape for array in arrays):
+        raise ValueError("a list of arrays that are not all of one shape")
+    return np.stack(arrays)
 
 
 class _Unpickler(pickle._Unpickler):
@@ -176,6 +189,8 @@ class _Sparse(_Record):
         height, width = (int(size) for size in self.state["_shape"])
         if height * width > _MAX_DENSE:
             raise ValueError(f"a {height} x {width} matrix is too large")
+        if len(starts) != width + 1 or starts[-1] != len(rows) or (np.diff(starts) < 0).any():
+            raise ValueError("a sparse matrix whose columns do not fit its numbers")
         dense = np.zeros((height, width), data.dtype)
         columns = np.repeat(np.arange(width), np.diff(starts))
         np.add.at(dense, (rows, columns), data)  # raises for an index outside

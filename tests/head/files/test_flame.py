@@ -251,3 +251,26 @@ def test_codes_of_deca_fit_the_default_layout(folder):
     assert head.layout.total == 236
     code = torch.randn(1, 236, generator=torch.Generator().manual_seed(0)) * 0.1
     assert head(FaceParameters.from_vector(code, head.layout)).vertices.isfinite().all()
+
+
+ODD = {
+    "a number": 5,
+    "no axis": np.zeros(()),
+    "one axis": np.zeros(3),
+    "empty": np.zeros((0,)),
+    "no columns": np.zeros((2, 0)),
+    "four axes": np.zeros((2, 5, 3, 2)),
+    "a huge number": [10**30],
+    "an empty list": [],
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("key", [*flame.MODEL_AXES, flame.OPEN_KEY])
+def test_arrays_of_another_shape_are_refused_in_a_sentence(tmp_path, key, odd):
+    value = {"n_expr": ODD[odd]} if key == flame.OPEN_KEY else ODD[odd]
+    if (key, odd) in ((flame.OPEN_KEY, "a number"), (flame.OPEN_KEY, "no axis")):
+        return  # these are numbers of components
+    (tmp_path / "odd.pkl").write_bytes(pickle.dumps(flame_arrays() | {key: value}))
+    with pytest.raises(HeadFileError, match=rf"odd\.pkl: {key}"):
+        load_flame(tmp_path / "odd.pkl")

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from flame_files import python2_pickle, write_landmarks
+from flame_files import python2_pickle, write_dynamic_landmarks, write_landmarks
 from small_head import small_head_data
 
 from facegpt.errors import HeadFileError
@@ -64,6 +64,29 @@ def test_51_points_take_the_contour_of_the_dynamic_file(tmp_path, tensors):
         np.concatenate([CONTOUR_WEIGHTS[0], WEIGHTS[17:]]),
     )
     np.testing.assert_array_equal(found["contour_triangles"], CONTOUR)
+
+
+def test_51_points_take_the_contour_of_the_file_as_ringnet_wrote_it(tmp_path):
+    table = {"lmk_face_idx": TRIANGLES[17:].astype(np.uint32), "lmk_b_coords": WEIGHTS[17:]}
+    (tmp_path / "flame_static_embedding.pkl").write_bytes(python2_pickle(table))
+    write_dynamic_landmarks(tmp_path)
+    found = read_landmarks(tmp_path / "flame_static_embedding.pkl")
+    np.testing.assert_array_equal(found["contour_triangles"], CONTOUR)
+    np.testing.assert_allclose(found["contour_barycentric"], CONTOUR_WEIGHTS, rtol=1e-6)
+    same(
+        found,
+        np.concatenate([CONTOUR[0], TRIANGLES[17:]]),
+        np.concatenate([CONTOUR_WEIGHTS[0], WEIGHTS[17:]]),
+    )
+
+
+def test_the_archive_of_mediapipes_points_is_told_apart(tmp_path):
+    path = tmp_path / "mediapipe_landmark_embedding.npz"
+    np.savez(
+        path, lmk_face_idx=np.arange(105), lmk_b_coords=np.zeros((105, 3)), landmark_indices=np.arange(105)
+    )
+    with pytest.raises(HeadFileError, match=r"mediapipe\S+ is an archive, as MediaPipe's points come in"):
+        read_landmarks(path)
 
 
 @pytest.mark.parametrize(

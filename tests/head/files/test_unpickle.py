@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ VALUES = {
     "scalar": np.float64(2.5),
     "integer": 7,
     "list": [1, 2.5],
+    "list of arrays": [np.arange(3), np.arange(3, 6)],
     "sparse": scipy.sparse.random(5, 7, 0.4, format="csc", random_state=0),
     "tensor": torch.arange(12).reshape(3, 4),
     "tensor view": torch.rand(5, 4, generator=torch.Generator().manual_seed(0))[1:].T,
@@ -235,6 +237,35 @@ def test_views_and_matrices_cannot_ask_for_more_memory_than_they_bring(tmp_path)
     for name in ("one", "huge"):
         with pytest.raises(HeadFileError, match=f"{name} is broken"):
             to_array(read[name], name)
+
+
+@pytest.mark.parametrize("starts", [[0, 600_000_000], [0, 2, 1, 3], [0, 1, 2, -1], [5, 6, 7, 3], [0, 1, 3]])
+def test_columns_of_a_sparse_matrix_that_do_not_fit_are_refused_unread(tmp_path, starts):
+    matrix = scipy.sparse.csc_matrix(np.eye(3))
+    matrix.indptr = np.array(starts)
+    if len(starts) == 2:
+        matrix._shape = (3, 1)
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(matrix))
+    found = read_pickle(tmp_path / "x.pkl")
+    tracemalloc.start()
+    with pytest.raises(HeadFileError, match="J_regressor is broken"):
+        to_array(found, "J_regressor")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_a_list_of_arrays_cannot_ask_for_more_memory_than_a_head_has(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps([np.zeros(100_000)] * 100_000))  # one array, named often
+    assert (tmp_path / "x.pkl").stat().st_size < 2 << 20
+    with pytest.raises(HeadFileError, match=r"a list of 100000 arrays \(100000,\) is too large"):
+        to_array(read_pickle(tmp_path / "x.pkl"), "x")
+
+
+@pytest.mark.parametrize("parts", [[np.zeros(3), np.zeros(2)], [np.zeros(3), 1.0], [np.zeros(3), [1]]])
+def test_lists_of_unlike_arrays_are_refused(tmp_path, parts):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(parts))
+    with pytest.raises(HeadFileError, match="not all of one shape"):
+        to_array(read_pickle(tmp_path / "x.pkl"), "x")
 
 
 def test_a_memo_index_cannot_ask_for_memory(tmp_path):
