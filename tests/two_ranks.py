@@ -14,7 +14,6 @@ from torch import Tensor
 
 from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.losses.objective import FaceObjective
-from facegpt.model.backbone import image_token_count
 from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
 from facegpt.sample import Batch, FaceTargets, Message
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava
@@ -65,10 +64,7 @@ def objective(model: FaceGPT) -> FaceObjective:
 def batch(model: FaceGPT, kind: str, seed: int) -> Batch:
     random = torch.Generator().manual_seed(seed)
     question, answer = TURNS[kind]
-    tokens = image_token_count(model.processor)
-    encoded = encode_conversation(
-        [Message("user", question), Message("assistant", answer)], model.processor.tokenizer, tokens
-    )
+    encoded = encode_conversation([Message("user", question), Message("assistant", answer)], model.processor)
     ids = torch.tensor([encoded.input_ids])
     count = answer.count("<FACE>")
     faces = FaceTargets(
@@ -84,7 +80,7 @@ def batch(model: FaceGPT, kind: str, seed: int) -> Batch:
 def prompt_of(model: FaceGPT, rank: int) -> tuple[Tensor, Tensor]:
     """input_ids (1,T) and attention mask of a question that only this rank asks."""
     messages = [Message("user", ["Say hi", "here is the face, say hi there"][rank])]
-    ids = torch.tensor([encode_prompt(messages, model.processor.tokenizer, image_tokens=4)])
+    ids = torch.tensor([encode_prompt(messages, model.processor)])
     return ids, torch.ones_like(ids)
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from chat_formats import LLAVA_15_PUBLISHED
 from small_facegpt import small_backbone
 from torch import nn
 
-from facegpt.errors import CheckpointError
+from facegpt.errors import CheckpointError, ConfigError
 from facegpt.model.backbone import (
-    CHAT_TEMPLATE,
     image_features,
     image_token_count,
     load_backbone,
     lora_targets,
 )
+from facegpt.model.chat_format import VICUNA_TEMPLATE
 from facegpt.model.facegpt import LLAMA_LINEAR_LAYERS
 from facegpt.standins.tiny_llava import save_tiny_llava
 
@@ -58,10 +59,10 @@ def test_an_old_snapshot_gets_its_missing_fields_and_our_template(folder: Path, 
     model, processor = small_backbone()
     processor.patch_size = processor.vision_feature_select_strategy = None
     processor.num_additional_image_tokens = 0
-    processor.chat_template = "{{ messages[0]['content'] }} "
+    processor.chat_template = LLAVA_15_PUBLISHED
     save_tiny_llava(model, processor, tmp_path)
     _, loaded = load_backbone(tmp_path)
-    assert loaded.chat_template == CHAT_TEMPLATE
+    assert loaded.chat_template == VICUNA_TEMPLATE
     assert image_token_count(loaded) == image_token_count(load_backbone(folder)[1]) == 4
 
 
@@ -83,7 +84,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_type_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="float8"):
+    with pytest.raises(ConfigError, match="float8"):
         load_backbone(folder, "float8")
 
 
@@ -98,10 +99,10 @@ def test_lora_targets_are_the_linear_layers_of_the_language_model() -> None:
 
 
 def test_a_target_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="w_pack"):
+    with pytest.raises(ConfigError, match="w_pack"):
         lora_targets(small_backbone()[0], ("q_proj", "w_pack"))
 
 
 def test_a_target_that_is_no_linear_layer_is_refused() -> None:
-    with pytest.raises(ValueError, match="no linear layer"):
+    with pytest.raises(ConfigError, match="no linear layer"):
         lora_targets(small_backbone()[0], ("self_attn",))
