@@ -14,7 +14,7 @@ from facegpt.errors import CheckpointError, SampleError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.checkpoint import DESCRIPTION
 from facegpt.model.facegpt import FaceGPT
-from facegpt.model.generation import Reply
+from facegpt.model.generation import Reply, generate
 from facegpt.perception.images import read_image
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
 
@@ -47,7 +47,8 @@ def answer(
             f"{longest} has {length} tokens, the model's context is {limit}: shorten it or start anew"
         )
     batch = batch.to(model.device)
-    return model.generate(
+    return generate(
+        model,
         batch.input_ids,
         batch.attention_mask,
         batch.pixel_values,

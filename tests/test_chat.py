@@ -110,7 +110,7 @@ def test_an_empty_reply_and_a_spelled_placeholder_do_not_break_the_history(
     replies = iter(["", "It shows <image> here.", "Fine."])
     nothing = torch.zeros(0)
     monkeypatch.setattr(
-        "facegpt.chat.FaceGPT.generate", lambda *_, **__: [Reply(next(replies), nothing, None, nothing)]
+        "facegpt.chat.generate", lambda *_, **__: [Reply(next(replies), nothing, None, nothing)]
     )
     session = ChatSession(model)
     assert session.say("Hello?", gray_image()).text == ""

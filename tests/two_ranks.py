@@ -15,6 +15,7 @@ from torch import Tensor
 from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.losses.objective import FaceObjective
 from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
+from facegpt.model.generation import generate
 from facegpt.sample import Batch, FaceTargets, Message
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava
 from facegpt.training.settings import DataSettings, OptimizationSettings, SourceSettings, TrainSettings
@@ -105,7 +106,8 @@ def main(out: Path) -> None:
             weights = {name: value.detach().clone() for name, value in trained.items()}
         prompt, mask = prompt_of(model, ranks.rank)
         with torch.no_grad():
-            reply = model.generate(prompt, mask, max_new_tokens=6, synced_gpus=zero_stage(engine) == 3)[0]
+            synced = zero_stage(engine) == 3
+            reply = generate(model, prompt, mask, max_new_tokens=6, synced_gpus=synced)[0]
         replies = ranks.gather(reply.ids.tolist())
         if ranks.first:
             torch.save({"rows": rows, "weights": weights, "replies": replies}, out / f"zero{stage}.pt")

@@ -37,8 +37,8 @@ def load_backbone(
     """A frozen vision-language model in eval mode, and its processor.
 
     path: "tiny" for the built-in stand-in, a directory in Hugging Face layout, or a model id.
-    dtype: of the weights, a torch type or its name; "auto" is bfloat16 on a GPU or a CPU with AMX, float32 on
-    other CPUs.
+    dtype: of the weights, a torch type or its name; "auto" is bfloat16 on a GPU and on a CPU that has
+    instructions for it (AMX, AVX-512 BF16), float32 on other CPUs.
 
     Code that a folder brings along is never run: a model that needs some is refused.
     Raises CheckpointError when nothing can be loaded from `path` or its chat template cannot be followed,
@@ -138,8 +138,19 @@ def resolve_dtype(dtype: torch.dtype | str, device: torch.device | str) -> torch
         return known[dtype]
     if torch.device(device).type != "cpu":
         return torch.bfloat16
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)  # a private name that may go
-    return torch.bfloat16 if probe is not None and probe() else torch.float32
+    return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 products (AMX or AVX-512 BF16).
+
+    With AVX-512 BF16 (AMD EPYC, one thread) products of 64 to 900 rows run 2 to 4.5 times as fast as in
+    float32 and a training step of the tiny stand-in 1.15 to 1.4 times; only products of a single row with
+    matrices below about 1000 x 1000 are slower.
+    """
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # private, so they may go
+    probes = [getattr(torch.cpu, name, None) for name in names]
+    return any(probe is not None and probe() for probe in probes)
 
 
 def _complete_processor(processor: Any, config: Any) -> None:

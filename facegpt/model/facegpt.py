@@ -5,6 +5,7 @@ Shape legend: N conversations, T tokens, M images, K supervised tokens, F faces,
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +17,6 @@ from facegpt.errors import SampleError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
-from facegpt.model.generation import Reply, generate
 from facegpt.model.tokens import add_face_token, face_positions
 from facegpt.sample import FACE_TOKEN, Batch
 
@@ -115,7 +115,12 @@ class FaceGPT(nn.Module):
     def checkpoint_activations(self) -> None:
         """Keep only the inputs of the language model's layers; the backward pass computes the rest again."""
         # Re-entrant checkpointing would need inputs with a gradient, and loses the autocast state.
-        self.vlm.gradient_checkpointing_enable({"use_reentrant": False})
+        model = self.vlm
+        # The newer name where there is one: the older warns, and goes in transformers 6.
+        enable = (
+            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        )
+        enable({"use_reentrant": False})
 
     def forward(self, batch: Batch) -> FaceGPTOutput:
         """One pass over a padded batch (either side), teacher forced.
@@ -188,28 +193,6 @@ class FaceGPT(nn.Module):
         )
         return output.last_hidden_state
 
-    def generate(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        pixel_values: Tensor | None = None,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        generator: torch.Generator | None = None,
-        synced_gpus: bool = False,
-    ) -> list[Reply]:
-        """Answers to N left-padded prompts; see `facegpt.model.generation.generate`."""
-        return generate(
-            self,
-            input_ids,
-            attention_mask,
-            pixel_values,
-            max_new_tokens,
-            temperature,
-            generator,
-            synced_gpus,
-        )
-
 
 def build_facegpt(
     backbone: PreTrainedModel,
@@ -251,8 +234,11 @@ def backbone_fingerprint(backbone: PreTrainedModel) -> tuple[float, ...]:
 
 
 def _place_face_token(backbone: PreTrainedModel, processor: ProcessorMixin) -> int:
-    """Give `<FACE>` a row; a new one starts as the mean of all words, neither likely nor impossible."""
-    rows = vlm.vocabulary_tables(backbone)[0].shape[0]
+    """Give `<FACE>` a row, which starts as the mean of all words, neither likely nor impossible.
+
+    Only a vocabulary without a spare row grows; every row that the backbone brought keeps its values.
+    """
+    rows = rows_before = vlm.vocabulary_tables(backbone)[0].shape[0]
     tokenizer = processor.tokenizer
     known = len(tokenizer)
     if FACE_TOKEN in tokenizer.get_vocab():  # a merged model: its row is trained already
@@ -264,7 +250,9 @@ def _place_face_token(backbone: PreTrainedModel, processor: ProcessorMixin) -> i
     token_id = add_face_token(tokenizer, rows)
     with torch.no_grad():
         for table in vlm.vocabulary_tables(backbone):
-            table[token_id:] = table[:known].float().mean(dim=0).to(table.dtype)
+            mean = table[:known].float().mean(dim=0).to(table.dtype)
+            table[token_id] = mean
+            table[rows_before:] = mean  # what the growth made; spare rows keep the backbone's values
     return token_id
 
 
@@ -278,4 +266,6 @@ def _add_lora(backbone: PreTrainedModel, lora: LoraSettings, face_token_id: int)
         target_modules=vlm.lora_targets(backbone, tuple(lora.targets)),
         trainable_token_indices={names[id(table)]: [face_token_id] for table in tables},
     )
-    return get_peft_model(backbone, config)  # keeps its own weights in float32 under a bfloat16 base
+    with warnings.catch_warnings():  # PEFT asks for a property that transformers has renamed
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return get_peft_model(backbone, config)  # keeps its own weights in float32 under a bfloat16 base

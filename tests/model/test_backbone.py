@@ -48,10 +48,13 @@ def test_bfloat16_does_not_round_the_rotary_frequencies(folder: Path) -> None:
 
 
 def test_auto_asks_the_processor_for_bfloat16(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda fast=fast: fast)
-        assert load_backbone(folder)[0].dtype == dtype
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    for fast in ((True, False), (False, True), (False, False)):
+        for name, value in zip(names, fast, strict=True):
+            monkeypatch.setattr(torch.cpu, name, lambda value=value: value)
+        assert load_backbone(folder)[0].dtype == (torch.bfloat16 if any(fast) else torch.float32)
+    for name in names:
+        monkeypatch.delattr(torch.cpu, name)
     assert load_backbone(folder)[0].dtype == torch.float32
 
 

@@ -71,6 +71,16 @@ def test_without_a_spare_row_the_vocabulary_grows_and_keeps_its_rows() -> None:
         assert torch.allclose(new[448], old.mean(dim=0), atol=1e-6)
 
 
+def test_spare_rows_keep_the_values_of_the_backbone() -> None:
+    backbone, processor = small_backbone()
+    before = [table.clone() for table in vocabulary_tables(backbone)]
+    token = len(processor.tokenizer)
+    build(backbone, processor)
+    for old, new in zip(before, vocabulary_tables(backbone), strict=True):
+        assert torch.equal(new[:token], old[:token]) and torch.equal(new[token + 1 :], old[token + 1 :])
+        assert len(new) > token + 1
+
+
 def test_a_new_row_starts_as_the_mean_of_all_words() -> None:
     backbone, processor = small_backbone()
     before = [table.clone() for table in vocabulary_tables(backbone)]
