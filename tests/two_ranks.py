@@ -14,8 +14,9 @@ from torch import Tensor
 
 from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.losses.objective import FaceObjective
-from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
+from facegpt.model.facegpt import FaceGPT, build_facegpt
 from facegpt.model.generation import generate
+from facegpt.model.spec import LoraSettings
 from facegpt.sample import Batch, FaceTargets, Message
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava
 from facegpt.training.settings import DataSettings, OptimizationSettings, SourceSettings, TrainSettings

@@ -6,7 +6,7 @@ Shape legend: N conversations, T tokens, M images, K supervised tokens, F faces,
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -17,40 +17,9 @@ from facegpt.errors import SampleError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
+from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
 from facegpt.model.tokens import add_face_token, face_positions
 from facegpt.sample import FACE_TOKEN, Batch
-
-LLAMA_LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """LoRA on the language model; the defaults are those of LLaVA-1.5's own LoRA recipe."""
-
-    rank: int = 128
-    alpha: int = 256
-    dropout: float = 0.05
-    targets: tuple[str, ...] = LLAMA_LINEAR_LAYERS
-
-
-@dataclass(frozen=True)
-class FaceHeadSettings:
-    """Hidden widths (None: one layer of the backbone's width) and output scales; see `FaceHead`."""
-
-    widths: tuple[int, ...] | None = None
-    scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FaceGPTSpec:
-    """What a checkpoint has to know to build the model again; `fingerprint` recognises the backbone."""
-
-    backbone: str
-    layout: ParameterLayout
-    mean: tuple[float, ...]
-    lora: LoraSettings | None
-    head: FaceHeadSettings
-    fingerprint: tuple[float, ...]
 
 
 @dataclass
@@ -115,12 +84,8 @@ class FaceGPT(nn.Module):
     def checkpoint_activations(self) -> None:
         """Keep only the inputs of the language model's layers; the backward pass computes the rest again."""
         # Re-entrant checkpointing would need inputs with a gradient, and loses the autocast state.
-        model = self.vlm
-        # The newer name where there is one: the older warns, and goes in transformers 6.
-        enable = (
-            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        )
-        enable({"use_reentrant": False})
+        new_name = getattr(self.vlm, "activation_checkpointing_enable", None)  # the old one warns
+        (new_name or self.vlm.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def forward(self, batch: Batch) -> FaceGPTOutput:
         """One pass over a padded batch (either side), teacher forced.

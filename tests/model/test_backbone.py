@@ -19,7 +19,7 @@ from facegpt.model.backbone import (
     lora_targets,
 )
 from facegpt.model.chat_format import VICUNA_TEMPLATE
-from facegpt.model.facegpt import LLAMA_LINEAR_LAYERS
+from facegpt.model.spec import LLAMA_LINEAR_LAYERS
 from facegpt.standins.tiny_llava import save_tiny_llava
 
 
