@@ -89,7 +89,13 @@ def test_a_failed_turn_leaves_the_conversation_as_it_was(model: FaceGPT, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("text", "match"), [("  ", "empty"), ("<image>\nWho?", "<image>"), (f"Is it {FACE_TOKEN}?", FACE_TOKEN)]
+    ("text", "match"),
+    [
+        ("  ", "empty"),
+        ("<image>\nWho?", "<image>"),
+        (f"Is it {FACE_TOKEN}?", FACE_TOKEN),
+        ("caf\udce9", "UTF-8"),
+    ],
 )
 def test_texts_that_cannot_be_encoded_are_refused(model: FaceGPT, text: str, match: str) -> None:
     with pytest.raises(SampleError, match=match):
@@ -135,10 +141,18 @@ def test_reset_forgets(model: FaceGPT) -> None:
 def test_a_run_means_its_newest_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
         newest_checkpoint(tmp_path)
-    for step in ("step_000020", "step_000100", "step_000300"):
+    whole = ("facegpt.json", "face_head.safetensors", "adapter.safetensors")
+    for step, files in {
+        "step_000020": whole,
+        "step_999999": whole,
+        "step_1000000": whole,  # the seventh digit would sort before 999999 as text
+        "step_1000020": whole[1:],  # still being written, or half removed
+        "step_1000040": whole[:1],
+        "step_last": whole,
+    }.items():
         folder = tmp_path / "checkpoints" / step
         folder.mkdir(parents=True)
-        if step != "step_000300":  # still being written
-            (folder / "facegpt.json").write_text("{}")
-    assert newest_checkpoint(tmp_path).name == "step_000100"
+        for file in files:
+            (folder / file).write_text("{}")
+    assert newest_checkpoint(tmp_path).name == "step_1000000"
     assert newest_checkpoint(tmp_path / "checkpoints" / "step_000020").name == "step_000020"

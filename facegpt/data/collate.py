@@ -15,6 +15,10 @@ from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.data.validate import validate_sample
 from facegpt.sample import Batch, FaceTarget, FaceTargets, Sample
 
+# Pixels. A longer image is scaled down before it is padded (60000 x 1000 would else take 10 GB); a photograph
+# of 24 megapixels is not touched.
+LARGEST_SQUARE = 6144
+
 
 def collate(samples: Sequence[Sample], processor: ProcessorMixin, max_length: int | None = None) -> Batch:
     """Whole conversations for training, padded on the right. Raises SampleError, naming the sample."""
@@ -54,7 +58,8 @@ def collate_prompts(samples: Sequence[Sample], processor: ProcessorMixin) -> Bat
 def pixel_values(images: Sequence[Image.Image], processor: ProcessorMixin) -> Tensor:
     """Images (M,3,h,w) as the vision tower takes them.
 
-    Images that are not square are padded with the mean colour, as LLaVA-1.5 was trained, not cropped.
+    Images that are not square are padded with the mean colour, as LLaVA-1.5 was trained, not cropped; those
+    with a side above LARGEST_SQUARE are scaled down to it first.
     An image that occurs several times (the same object, asked several questions) is processed once.
     """
     fill = tuple(round(255 * value) for value in processor.image_processor.image_mean)
@@ -96,6 +101,11 @@ def _batch(
 
 
 def _square(image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
+    """The RGB image in the middle of a square of colour `fill`, whose side is at most LARGEST_SQUARE."""
+    if max(image.size) > LARGEST_SQUARE:
+        scale = LARGEST_SQUARE / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     side = max(image.size)
     if image.size == (side, side):
         return image

@@ -45,7 +45,8 @@ def load_backbone(
     ConfigError for an unknown dtype.
     """
     source = TINY_BACKBONE if str(path) == "tiny" else path
-    if not Path(source).is_dir() and (isinstance(source, Path) or not MODEL_ID.fullmatch(source)):
+    is_name = isinstance(source, str) and MODEL_ID.fullmatch(source)
+    if not is_name and not (str(source) and Path(source).is_dir()):
         raise CheckpointError(f"there is no model directory {source}; give the folder or the id of a model")
     weights = resolve_dtype(dtype, device)
     with _readable(source):
@@ -67,7 +68,7 @@ def _readable(source: str | Path) -> Iterator[None]:
         yield
     except Exception as error:  # readers of half a dozen formats raise many types; all mean the same here
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        if "trust_remote_code" in reason:
+        if "trust_remote_code" in str(error):
             reason = "it needs code of its own, and facegpt runs none that comes with a model"
         raise CheckpointError(f"{source} is not a readable image-text-to-text model: {reason}") from error
 

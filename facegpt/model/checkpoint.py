@@ -150,9 +150,7 @@ def read_description(directory: str | Path) -> dict[str, Any]:
     with _opened(path) as file:
         content = file.read(LARGEST_DESCRIPTION + 1)
     if len(content) > LARGEST_DESCRIPTION:
-        raise CheckpointError(
-            f"{path} has more than {LARGEST_DESCRIPTION} bytes; it is no description of ours"
-        )
+        raise CheckpointError(f"{path} is larger than {LARGEST_DESCRIPTION} bytes, so it is none of ours")
     try:
         description = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS, told
+from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS, describe_aspects
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -258,7 +258,7 @@ def plain_conversation(rng: random.Random) -> list[tuple[str, str]]:
 def retold_conversation(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
     """Reading: a face is told in words, without an image, and questions follow that the words answer."""
     known = {aspect: say(facts) for aspect, say in ASPECTS.items()}
-    text = told(rng, known)
+    text = describe_aspects(rng, known)
     questions = [(ASPECT_QUESTIONS[aspect], answer) for aspect, answer in known.items() if answer in text]
     if known["pose"] in text:
         answers = [_sentence([said or "it does not"]) for said in say_turns(facts)]
