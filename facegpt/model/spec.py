@@ -77,7 +77,7 @@ class FaceGPTSpec:
 
     def __post_init__(self) -> None:
         """Raises ConfigError: whoever writes a spec by hand gets a sentence."""
-        if not isinstance(self.backbone, str) or not self.backbone:
+        if not isinstance(self.backbone, str):  # empty for a model that was made in memory
             raise ConfigError(f"backbone is {self.backbone!r}; name a folder or the id of a model")
         if not all(_is_whole(size) and size >= 0 for size in self.layout.sizes.values()):
             raise ConfigError(f"layout is {self.layout}; its sizes are whole numbers")
