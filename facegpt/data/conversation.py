@@ -21,6 +21,8 @@ from facegpt.model.backbone import image_token_count
 from facegpt.model.chat_format import Piece, chat_format, special_tokens
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message
 
+FACE = re.compile(f"({FACE_TOKEN})")
+
 
 @dataclass
 class Encoded:
@@ -78,12 +80,13 @@ def encode_prompt(
 
 
 def _encode(messages: Sequence[Message], processor: Any) -> Encoded:
-    chat, stretches = chat_format(processor), _stretches(processor.tokenizer)
+    chat = chat_format(processor)
+    stretches = _stretches(processor.tokenizer, chat.image_token)
     encoded = Encoded()
     follow = stretches.first
     if not chat.opening.startswith(processor.tokenizer.bos_token or "<no start token>"):
         encoded.add(stretches.begin, supervised=False)
-    for text, is_token, supervised in _atoms(chat.pieces(messages), chat.image_token, stretches.special):
+    for text, is_token, supervised in _atoms(chat.pieces(messages), stretches):
         if is_token:
             count = image_token_count(processor) if text == chat.image_token else 1
             encoded.add([_token_id(processor.tokenizer, text)] * count, supervised)
@@ -102,7 +105,7 @@ class _Atom(NamedTuple):
     supervised: bool
 
 
-def _atoms(pieces: Sequence[Piece], image_token: str, special: Mapping[str, AddedToken]) -> list[_Atom]:
+def _atoms(pieces: Sequence[Piece], stretches: _Stretches) -> list[_Atom]:
     """The pieces cut at special tokens (in the format's own text only) and at `<FACE>`.
 
     Neighbouring stretches of text are joined, so that they are encoded as the tokenizer would encode the
@@ -110,11 +113,10 @@ def _atoms(pieces: Sequence[Piece], image_token: str, special: Mapping[str, Adde
     there generation begins.
     """
     atoms: list[_Atom] = []
-    longest_first = sorted({image_token, *special}, key=len, reverse=True)
-    in_fixed = "|".join(map(re.escape, longest_first))
     for piece in pieces:
-        for number, text in enumerate(re.split(f"({in_fixed if piece.fixed else FACE_TOKEN})", piece.text)):
-            _append(atoms, _Atom(text, number % 2 == 1, piece.supervised), special)
+        tokens = stretches.tokens if piece.fixed else FACE
+        for number, text in enumerate(tokens.split(piece.text)):
+            _append(atoms, _Atom(text, number % 2 == 1, piece.supervised), stretches.special)
     return atoms
 
 
@@ -146,9 +148,11 @@ class _Stretches:
     token; inside a text there is none. Special tokens are never read from the text itself.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_token: str) -> None:
         self.tokenizer = tokenizer
         self.special = special_tokens(tokenizer)
+        longest_first = sorted({image_token, *self.special}, key=len, reverse=True)
+        self.tokens = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         with_start = tokenizer("a").input_ids
         self.begin = with_start[:1] if with_start[0] == tokenizer.bos_token_id else []
         # What stands before a stretch when it is encoded as inside of a text. A line break is a byte of its
@@ -174,9 +178,9 @@ class _Stretches:
 
 
 @lru_cache(maxsize=4)
-def _stretches(tokenizer: PreTrainedTokenizerBase) -> _Stretches:
+def _stretches(tokenizer: PreTrainedTokenizerBase, image_token: str) -> _Stretches:
     """Trying out how a tokenizer joins text takes as long as encoding a short conversation."""
-    return _Stretches(tokenizer)
+    return _Stretches(tokenizer, image_token)
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:

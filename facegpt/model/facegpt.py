@@ -173,6 +173,9 @@ def build_facegpt(
     lora None leaves the whole backbone frozen, as in a merged checkpoint; the trainable weights are otherwise
     LoRA, the two vocabulary rows of `<FACE>` (embedding and output layer) and the face head, all float32.
     Random initial values come from torch's global generator.
+
+    Raises ConfigError for LoRA targets or face-head scales that fit nothing, CheckpointError for a tokenizer
+    that cannot hold `<FACE>`.
     """
     head = head or FaceHeadSettings()
     vlm.freeze(backbone)
