@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from chat_formats import chat_processor
 from PIL import Image
+from small_facegpt import small_backbone, small_facegpt
 from small_head import small_head
 from talking_model import gray_image, talking_model
 
 from facegpt.chat import ChatSession, answer, context_length, newest_checkpoint, question
+from facegpt.data.conversation import encode_prompt
 from facegpt.errors import CheckpointError, ImageError, SampleError
 from facegpt.model.facegpt import FaceGPT
-from facegpt.model.generation import Reply
+from facegpt.model.generation import Reply, end_token_ids
 from facegpt.sample import FACE_TOKEN, Message, Sample
 
 
@@ -49,6 +52,23 @@ def test_a_reply_is_the_one_that_the_whole_conversation_written_by_hand_gets(mod
     assert reply.faces is not None
     faces = torch.cat([face.to_vector() for face in second.faces])
     assert torch.equal(reply.faces.to_vector(), faces)
+
+
+def test_a_backbone_that_speaks_chatml_is_asked_and_stopped_in_chatml() -> None:
+    """SmolLM2's kind: a default system prompt, an end token that pads too, an image in one string."""
+    backbone, _ = small_backbone(8)
+    processor = chat_processor("smollm2")
+    backbone.config.image_token_id = processor.image_token_id
+    model = small_facegpt(backbone=(backbone, processor))
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end_token_ids(model) == sorted({end, backbone.generation_config.eos_token_id})
+    session = ChatSession(model, max_new_tokens=30, temperature=1.0, seed=1)
+    turns = [session.say("Show me the face.", gray_image()), session.say("And now?")]
+    assert all("<|im_end|>" not in turn.text and "<|im_start|>" not in turn.text for turn in turns)
+    assert all(turn.text.count(FACE_TOKEN) == len(turn.faces) for turn in turns)
+    prompt = processor.tokenizer.decode(encode_prompt(session.messages[:3], processor))
+    assert prompt.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+    assert prompt.endswith("<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_the_batch_gives_what_single_requests_give(model: FaceGPT) -> None:
