@@ -20,7 +20,7 @@ def test_lora_that_cannot_be_built_is_refused(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("widths", [(0,), (2.5,), (32769,), (32768,) * 3 * 4])
 def test_widths_that_cannot_be_built_are_refused(widths: tuple[Any, ...]) -> None:
-    with pytest.raises(ConfigError, match="face_head.widths"):
+    with pytest.raises(ConfigError, match=r"face_head\.widths"):
         FaceHeadSettings(widths=widths)
 
 
