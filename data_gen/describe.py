@@ -143,7 +143,7 @@ def ask(
     features: projected image tokens (n, tokens, hidden).
     """
     messages = [Message("user", f"{IMAGE_TOKEN}\n{question}")]
-    prompt = encode_prompt(messages, processor.tokenizer, features.shape[1])
+    prompt = encode_prompt(messages, processor)
     ids = torch.tensor([prompt], device=model.device).expand(len(features), -1)
     embeddings = model.get_input_embeddings()(ids)
     is_image = (ids == model.config.image_token_id)[..., None]

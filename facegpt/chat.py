@@ -12,9 +12,9 @@ from PIL import Image
 from facegpt.data.collate import collate_prompts
 from facegpt.errors import CheckpointError, SampleError
 from facegpt.head.parameters import FaceParameters
-from facegpt.model.checkpoint import DESCRIPTION
+from facegpt.model.checkpoint import ADAPTER, DESCRIPTION, FACE_HEAD
 from facegpt.model.facegpt import FaceGPT
-from facegpt.model.generation import Reply
+from facegpt.model.generation import Reply, generate
 from facegpt.perception.images import read_image
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
 
@@ -47,7 +47,8 @@ def answer(
             f"{longest} has {length} tokens, the model's context is {limit}: shorten it or start anew"
         )
     batch = batch.to(model.device)
-    return model.generate(
+    return generate(
+        model,
         batch.input_ids,
         batch.attention_mask,
         batch.pixel_values,
@@ -65,12 +66,21 @@ def newest_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if (path / DESCRIPTION).is_file():
         return path
-    found = sorted(file.parent for file in path.glob(f"checkpoints/step_*/{DESCRIPTION}"))
+    found = {}
+    for description in path.glob(f"checkpoints/step_*/{DESCRIPTION}"):
+        step = description.parent.name.removeprefix("step_")
+        # Deleting a checkpoint may have been cut short after any of its files.
+        if (
+            step.isascii()
+            and step.isdigit()
+            and all((description.parent / name).is_file() for name in (FACE_HEAD, ADAPTER))
+        ):
+            found[int(step)] = description.parent
     if not found:
         raise CheckpointError(
             f"{path} holds no checkpoint; give a run directory or a folder with {DESCRIPTION}"
         )
-    return found[-1]
+    return found[max(found)]
 
 
 def context_length(model: FaceGPT) -> int:
@@ -115,8 +125,8 @@ class ChatSession:
         """Send a user turn, with an image before the text where there is one, and return the reply.
 
         A failed turn and an empty reply leave the conversation as it was, so one can go on after them.
-        Raises SampleError for a text that is empty or spells `<image>` or `<FACE>`, and for a conversation
-        that has outgrown the model's context; ImageError for an unreadable image.
+        Raises SampleError for a text that `check_text` refuses, and for a conversation that has outgrown the
+        model's context; ImageError for an unreadable image.
         """
         check_text(text)
         shown = list(self.images)
@@ -144,7 +154,11 @@ class ChatSession:
 
 
 def check_text(text: str) -> None:
-    """Raise SampleError for a message that is empty or spells `<image>` or `<FACE>`."""
+    """Raise SampleError for a message that is empty, no valid Unicode, or spells `<image>` or `<FACE>`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # what Python makes of a terminal's or pipe's bytes that are not UTF-8
+        raise SampleError("the message is not valid UTF-8; write or pipe it in UTF-8") from None
     if not text.strip():
         raise SampleError("the message is empty; write a question or a description")
     for token, advice in (

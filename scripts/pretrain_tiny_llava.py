@@ -237,7 +237,7 @@ def pretrain_language(
     parameters = [*language.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.language_lr, betas=(0.9, 0.98), weight_decay=0.01)
     rng = random.Random(settings.seed)
-    tokenizer, image_tokens = processor.tokenizer, features.shape[1]
+    tokenizer = processor.tokenizer
     bar = tqdm(range(settings.language_steps), desc="language", mininterval=5)
     for step in bar:
         shown, encoded = [], []
@@ -252,7 +252,7 @@ def pretrain_language(
                 shown.append(row)
             else:
                 pairs = reading_conversation(facts[row], rng)
-            encoded.append(encode_conversation(to_messages(pairs, with_image), tokenizer, image_tokens))
+            encoded.append(encode_conversation(to_messages(pairs, with_image), processor))
             if kind >= settings.plain_share:
                 read_at.append((place, end_of_face(encoded[-1], model.config.image_token_index), row))
         width = max(len(e.input_ids) for e in encoded)

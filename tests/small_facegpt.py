@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedModel, ProcessorMixin
 
 from facegpt.head.parameters import FaceParameters, ParameterLayout
-from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
+from facegpt.model.facegpt import FaceGPT, build_facegpt
+from facegpt.model.spec import LoraSettings
 from facegpt.sample import Batch, FaceTargets
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava
 

@@ -10,7 +10,8 @@ from PIL import Image
 from facegpt.chat import answer, question
 from facegpt.head.model import HeadModel
 from facegpt.model.backbone import load_backbone
-from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
+from facegpt.model.facegpt import FaceGPT, build_facegpt
+from facegpt.model.spec import LoraSettings
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava, save_tiny_llava
 
 TEXTS = [

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from chat_formats import chat_processor
 from PIL import Image
+from small_facegpt import small_backbone, small_facegpt
 from small_head import small_head
 from talking_model import gray_image, talking_model
 
 from facegpt.chat import ChatSession, answer, context_length, newest_checkpoint, question
+from facegpt.data.conversation import encode_prompt
 from facegpt.errors import CheckpointError, ImageError, SampleError
 from facegpt.model.facegpt import FaceGPT
-from facegpt.model.generation import Reply
+from facegpt.model.generation import Reply, end_token_ids
 from facegpt.sample import FACE_TOKEN, Message, Sample
 
 
@@ -49,6 +52,23 @@ def test_a_reply_is_the_one_that_the_whole_conversation_written_by_hand_gets(mod
     assert reply.faces is not None
     faces = torch.cat([face.to_vector() for face in second.faces])
     assert torch.equal(reply.faces.to_vector(), faces)
+
+
+def test_a_backbone_that_speaks_chatml_is_asked_and_stopped_in_chatml() -> None:
+    """SmolLM2's kind: a default system prompt, an end token that pads too, an image in one string."""
+    backbone, _ = small_backbone(8)
+    processor = chat_processor("smollm2")
+    backbone.config.image_token_id = processor.image_token_id
+    model = small_facegpt(backbone=(backbone, processor))
+    end = processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end_token_ids(model) == sorted({end, backbone.generation_config.eos_token_id})
+    session = ChatSession(model, max_new_tokens=30, temperature=1.0, seed=1)
+    turns = [session.say("Show me the face.", gray_image()), session.say("And now?")]
+    assert all("<|im_end|>" not in turn.text and "<|im_start|>" not in turn.text for turn in turns)
+    assert all(turn.text.count(FACE_TOKEN) == len(turn.faces) for turn in turns)
+    prompt = processor.tokenizer.decode(encode_prompt(session.messages[:3], processor))
+    assert prompt.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+    assert prompt.endswith("<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_the_batch_gives_what_single_requests_give(model: FaceGPT) -> None:
@@ -89,7 +109,13 @@ def test_a_failed_turn_leaves_the_conversation_as_it_was(model: FaceGPT, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("text", "match"), [("  ", "empty"), ("<image>\nWho?", "<image>"), (f"Is it {FACE_TOKEN}?", FACE_TOKEN)]
+    ("text", "match"),
+    [
+        ("  ", "empty"),
+        ("<image>\nWho?", "<image>"),
+        (f"Is it {FACE_TOKEN}?", FACE_TOKEN),
+        ("caf\udce9", "UTF-8"),
+    ],
 )
 def test_texts_that_cannot_be_encoded_are_refused(model: FaceGPT, text: str, match: str) -> None:
     with pytest.raises(SampleError, match=match):
@@ -110,7 +136,7 @@ def test_an_empty_reply_and_a_spelled_placeholder_do_not_break_the_history(
     replies = iter(["", "It shows <image> here.", "Fine."])
     nothing = torch.zeros(0)
     monkeypatch.setattr(
-        "facegpt.chat.FaceGPT.generate", lambda *_, **__: [Reply(next(replies), nothing, None, nothing)]
+        "facegpt.chat.generate", lambda *_, **__: [Reply(next(replies), nothing, None, nothing)]
     )
     session = ChatSession(model)
     assert session.say("Hello?", gray_image()).text == ""
@@ -135,10 +161,18 @@ def test_reset_forgets(model: FaceGPT) -> None:
 def test_a_run_means_its_newest_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
         newest_checkpoint(tmp_path)
-    for step in ("step_000020", "step_000100", "step_000300"):
+    whole = ("facegpt.json", "face_head.safetensors", "adapter.safetensors")
+    for step, files in {
+        "step_000020": whole,
+        "step_999999": whole,
+        "step_1000000": whole,  # the seventh digit would sort before 999999 as text
+        "step_1000020": whole[1:],  # still being written, or half removed
+        "step_1000040": whole[:1],
+        "step_last": whole,
+    }.items():
         folder = tmp_path / "checkpoints" / step
         folder.mkdir(parents=True)
-        if step != "step_000300":  # still being written
-            (folder / "facegpt.json").write_text("{}")
-    assert newest_checkpoint(tmp_path).name == "step_000100"
+        for file in files:
+            (folder / file).write_text("{}")
+    assert newest_checkpoint(tmp_path).name == "step_1000000"
     assert newest_checkpoint(tmp_path / "checkpoints" / "step_000020").name == "step_000020"

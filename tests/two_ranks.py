@@ -14,8 +14,9 @@ from torch import Tensor
 
 from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.losses.objective import FaceObjective
-from facegpt.model.backbone import image_token_count
-from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
+from facegpt.model.facegpt import FaceGPT, build_facegpt
+from facegpt.model.generation import generate
+from facegpt.model.spec import LoraSettings
 from facegpt.sample import Batch, FaceTargets, Message
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava
 from facegpt.training.settings import DataSettings, OptimizationSettings, SourceSettings, TrainSettings
@@ -65,10 +66,7 @@ def objective(model: FaceGPT) -> FaceObjective:
 def batch(model: FaceGPT, kind: str, seed: int) -> Batch:
     random = torch.Generator().manual_seed(seed)
     question, answer = TURNS[kind]
-    tokens = image_token_count(model.processor)
-    encoded = encode_conversation(
-        [Message("user", question), Message("assistant", answer)], model.processor.tokenizer, tokens
-    )
+    encoded = encode_conversation([Message("user", question), Message("assistant", answer)], model.processor)
     ids = torch.tensor([encoded.input_ids])
     count = answer.count("<FACE>")
     faces = FaceTargets(
@@ -84,7 +82,7 @@ def batch(model: FaceGPT, kind: str, seed: int) -> Batch:
 def prompt_of(model: FaceGPT, rank: int) -> tuple[Tensor, Tensor]:
     """input_ids (1,T) and attention mask of a question that only this rank asks."""
     messages = [Message("user", ["Say hi", "here is the face, say hi there"][rank])]
-    ids = torch.tensor([encode_prompt(messages, model.processor.tokenizer, image_tokens=4)])
+    ids = torch.tensor([encode_prompt(messages, model.processor)])
     return ids, torch.ones_like(ids)
 
 
@@ -109,7 +107,8 @@ def main(out: Path) -> None:
             weights = {name: value.detach().clone() for name, value in trained.items()}
         prompt, mask = prompt_of(model, ranks.rank)
         with torch.no_grad():
-            reply = model.generate(prompt, mask, max_new_tokens=6, synced_gpus=zero_stage(engine) == 3)[0]
+            synced = zero_stage(engine) == 3
+            reply = generate(model, prompt, mask, max_new_tokens=6, synced_gpus=synced)[0]
         replies = ranks.gather(reply.ids.tolist())
         if ranks.first:
             torch.save({"rows": rows, "weights": weights, "replies": replies}, out / f"zero{stage}.pt")

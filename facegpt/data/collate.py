@@ -11,26 +11,21 @@ from PIL import Image
 from torch import Tensor
 from transformers import ProcessorMixin
 
-from facegpt.data.conversation import VICUNA, ChatFormat, encode_conversation, encode_prompt
+from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.data.validate import validate_sample
-from facegpt.model.backbone import image_token_count
 from facegpt.sample import Batch, FaceTarget, FaceTargets, Sample
 
+# Pixels. A longer image is scaled down before it is padded (60000 x 1000 would else take 10 GB); a photograph
+# of 24 megapixels is not touched.
+LARGEST_SQUARE = 6144
 
-def collate(
-    samples: Sequence[Sample],
-    processor: ProcessorMixin,
-    max_length: int | None = None,
-    chat: ChatFormat = VICUNA,
-) -> Batch:
+
+def collate(samples: Sequence[Sample], processor: ProcessorMixin, max_length: int | None = None) -> Batch:
     """Whole conversations for training, padded on the right. Raises SampleError, naming the sample."""
     encoded = []
     for sample in samples:
         validate_sample(sample)
-        tokens = image_token_count(processor)
-        encoded.append(
-            encode_conversation(sample.messages, processor.tokenizer, tokens, max_length, sample.id, chat)
-        )
+        encoded.append(encode_conversation(sample.messages, processor, max_length, sample.id))
     length = max(len(item.input_ids) for item in encoded)
     ids = torch.full((len(samples), length), processor.tokenizer.pad_token_id, dtype=torch.int64)
     attention, labels = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool)
@@ -41,7 +36,7 @@ def collate(
     return _batch(samples, processor, ids, attention, labels)
 
 
-def collate_prompts(samples: Sequence[Sample], processor: ProcessorMixin, chat: ChatFormat = VICUNA) -> Batch:
+def collate_prompts(samples: Sequence[Sample], processor: ProcessorMixin) -> Batch:
     """Conversations that end with a user turn, for generation: padded on the left, nothing supervised.
 
     Face targets of the samples, which evaluation compares the answers with, need no `<FACE>` in the turns.
@@ -50,8 +45,7 @@ def collate_prompts(samples: Sequence[Sample], processor: ProcessorMixin, chat: 
     prompts = []
     for sample in samples:
         validate_sample(sample, prompt=True)
-        tokens = image_token_count(processor)
-        prompts.append(encode_prompt(sample.messages, processor.tokenizer, tokens, sample.id, chat))
+        prompts.append(encode_prompt(sample.messages, processor, sample.id))
     length = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(samples), length), processor.tokenizer.pad_token_id, dtype=torch.int64)
     attention = torch.zeros_like(ids)
@@ -64,7 +58,8 @@ def collate_prompts(samples: Sequence[Sample], processor: ProcessorMixin, chat: 
 def pixel_values(images: Sequence[Image.Image], processor: ProcessorMixin) -> Tensor:
     """Images (M,3,h,w) as the vision tower takes them.
 
-    Images that are not square are padded with the mean colour, as LLaVA-1.5 was trained, not cropped.
+    Images that are not square are padded with the mean colour, as LLaVA-1.5 was trained, not cropped; those
+    with a side above LARGEST_SQUARE are scaled down to it first.
     An image that occurs several times (the same object, asked several questions) is processed once.
     """
     fill = tuple(round(255 * value) for value in processor.image_processor.image_mean)
@@ -109,6 +104,11 @@ def _batch(
 
 
 def _square(image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
+    """The RGB image in the middle of a square of colour `fill`, whose side is at most LARGEST_SQUARE."""
+    if max(image.size) > LARGEST_SQUARE:
+        scale = LARGEST_SQUARE / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     side = max(image.size)
     if image.size == (side, side):
         return image

@@ -1,38 +1,27 @@
 """Conversations to token ids and label mask, built together and message by message.
 
 Nothing is tokenised twice and no offset is counted afterwards, so ids and mask cannot drift apart. The ids
-are those that the tokenizer gives for the whole text; a test holds them equal to the processor's template.
+are those that the tokenizer gives for the whole text of the backbone's chat template; tests hold them equal
+for four formats.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any, NamedTuple
 
-from transformers import PreTrainedTokenizerBase
+from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from facegpt.errors import SampleError
+from facegpt.model.backbone import image_token_count
+from facegpt.model.chat_format import Piece, chat_format, special_tokens
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message
 
-
-@dataclass(frozen=True)
-class ChatFormat:
-    """How turns are written: `{system}{user}{text}{between}{assistant} {answer}` and the end-of-text token.
-
-    assistant must not end with a space: the answer brings it, as one piece with its first word.
-    """
-
-    system: str = ""
-    user: str = "USER: "
-    between: str = " "
-    assistant: str = "ASSISTANT:"
-
-
-VICUNA = (
-    ChatFormat()
-)  # LLaVA-1.5 as in its Hugging Face template: no system prompt, but </s> after each answer
+FACE = re.compile(f"({FACE_TOKEN})")
 
 
 @dataclass
@@ -49,30 +38,30 @@ class Encoded:
 
 def encode_conversation(
     messages: Sequence[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    image_tokens: int,
+    processor: ProcessorMixin,
     max_length: int | None = None,
     name: str = "the conversation",
-    chat: ChatFormat = VICUNA,
 ) -> Encoded:
-    """Ids and label mask of a whole conversation; every answer is supervised with its end-of-text token.
+    """Ids and label mask of a whole conversation in the chat format of the processor's backbone.
 
-    Each `<image>` becomes `image_tokens` ids, each `<FACE>` one. Other special tokens that a text spells out
-    (`</s>`) are encoded as plain text. A conversation longer than `max_length` loses its end.
+    Every answer is supervised with its end token, and nothing of the headers. Each `<image>` becomes as many
+    ids as an image takes in the backbone, each `<FACE>` one. Special tokens that a text spells out (`</s>`,
+    `<|im_start|>`) are encoded as plain text. A conversation longer than `max_length` loses its end.
 
     Raises SampleError, naming `name`, when turns do not alternate from user to assistant; when `<image>`
     stands anywhere but at the start of a user turn (before a line break), or `<FACE>` in a user turn; when
-    truncation would cut one of them; and when no token is supervised.
+    truncation would cut one of them; and when no token is supervised. CheckpointError for a chat template
+    that cannot be followed.
     """
     check_messages(messages, "assistant", name)
-    encoded = _encode(messages, tokenizer, image_tokens, name, chat)
+    encoded = _encode(messages, processor)
     if max_length is not None and len(encoded.input_ids) > max_length:
-        cut = encoded.input_ids[max_length:]
-        for token in (IMAGE_TOKEN, FACE_TOKEN):
+        tokenizer, cut = processor.tokenizer, encoded.input_ids[max_length:]
+        for shown, token in ((IMAGE_TOKEN, chat_format(processor).image_token), (FACE_TOKEN, FACE_TOKEN)):
             if tokenizer.convert_tokens_to_ids(token) in cut:
                 raise SampleError(
                     f"{name} has {len(encoded.input_ids)} tokens and truncation to {max_length} would cut "
-                    f"{token}; shorten its text or raise the maximal length"
+                    f"{shown}; shorten its text or raise the maximal length"
                 )
         encoded = Encoded(encoded.input_ids[:max_length], encoded.label_mask[:max_length])
     if not any(encoded.label_mask):
@@ -83,81 +72,87 @@ def encode_conversation(
 
 
 def encode_prompt(
-    messages: Sequence[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    image_tokens: int,
-    name: str = "the conversation",
-    chat: ChatFormat = VICUNA,
+    messages: Sequence[Message], processor: ProcessorMixin, name: str = "the conversation"
 ) -> list[int]:
     """Ids of a conversation that ends with a user turn, up to where the answer begins; errors as above."""
     check_messages(messages, "user", name)
-    return _encode(messages, tokenizer, image_tokens, name, chat).input_ids
+    return _encode(messages, processor).input_ids
 
 
-def show_tokens(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokens of a conversation in one line, runs of supervised ones in [brackets], equal ones counted."""
-    words: list[tuple[str, bool]] = []
-    for token_id, supervised in zip(encoded.input_ids, encoded.label_mask, strict=True):
-        words.append((str(tokenizer.convert_ids_to_tokens(token_id)), supervised))
-    parts, position = [], 0
-    while position < len(words):
-        token, supervised = words[position]
-        count = 1
-        while position + count < len(words) and words[position + count] == (token, supervised):
-            count += 1
-        opens = supervised and (position == 0 or not words[position - 1][1])
-        position += count
-        closes = supervised and (position == len(words) or not words[position][1])
-        text = token if count == 1 else f"{token}*{count}"
-        parts.append("[" * opens + text + "]" * closes)
-    return " ".join(parts)
-
-
-def _encode(
-    messages: Sequence[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    image_tokens: int,
-    name: str,
-    chat: ChatFormat,
-) -> Encoded:
-    pieces = _pieces(tokenizer)
-    markers = {IMAGE_TOKEN: [_token_id(tokenizer, IMAGE_TOKEN)] * image_tokens}
+def _encode(messages: Sequence[Message], processor: Any) -> Encoded:
+    chat = chat_format(processor)
+    stretches = _stretches(processor.tokenizer, chat.image_token)
     encoded = Encoded()
-    encoded.add(pieces.begin, supervised=False)
-    follow = pieces.first
-    for turn, message in enumerate(messages):
-        if message.role == "user":
-            system = chat.system if turn == 0 else ""
-            text = f"{system}{chat.user}{message.text}{chat.between}{chat.assistant}"
+    follow = stretches.first
+    if not chat.opening.startswith(processor.tokenizer.bos_token or "<no start token>"):
+        encoded.add(stretches.begin, supervised=False)
+    for text, is_token, supervised in _atoms(chat.pieces(messages), stretches):
+        if is_token:
+            count = image_token_count(processor) if text == chat.image_token else 1
+            encoded.add([_token_id(processor.tokenizer, text)] * count, supervised)
+            follow = stretches.after_special
         else:
-            text, follow = " " + message.text, pieces.within
-            if FACE_TOKEN in text:
-                markers[FACE_TOKEN] = [_token_id(tokenizer, FACE_TOKEN)]
-        supervised = message.role == "assistant"
-        for part in re.split(f"({IMAGE_TOKEN}|{FACE_TOKEN})", text):
-            if part in markers:
-                encoded.add(markers[part], supervised)
-                follow = pieces.after_special
-            elif part:
-                encoded.add(follow(part), supervised)
-        if supervised:
-            encoded.add([pieces.end], supervised=True)
-            follow = pieces.after_special
+            encoded.add(follow(text), supervised)
+            follow = stretches.within
     return encoded
 
 
-class _Pieces:
+class _Atom(NamedTuple):
+    """A special token, or a stretch of text between two of them that is encoded in one go."""
+
+    text: str
+    is_token: bool
+    supervised: bool
+
+
+def _atoms(pieces: Sequence[Piece], stretches: _Stretches) -> list[_Atom]:
+    """The pieces cut at special tokens (in the format's own text only) and at `<FACE>`.
+
+    Neighbouring stretches of text are joined, so that they are encoded as the tokenizer would encode the
+    whole. Only where an answer follows a header without a special token between them there is a cut, because
+    there generation begins.
+    """
+    atoms: list[_Atom] = []
+    for piece in pieces:
+        tokens = stretches.tokens if piece.fixed else FACE
+        for number, text in enumerate(tokens.split(piece.text)):
+            _append(atoms, _Atom(text, number % 2 == 1, piece.supervised), stretches.special)
+    return atoms
+
+
+def _append(atoms: list[_Atom], atom: _Atom, special: Mapping[str, AddedToken]) -> None:
+    """Add an atom; white space beside a special token goes where the token eats it (Phi's line breaks)."""
+    last = atoms[-1] if atoms else None
+    if atom.is_token:
+        eats = atom.text in special and special[atom.text].lstrip
+        while eats and atoms and not atoms[-1].is_token:
+            last = atoms.pop()
+            if last.text.rstrip():
+                atoms.append(last._replace(text=last.text.rstrip()))
+                break
+        atoms.append(atom)
+        return
+    text = atom.text
+    if last and last.text in special and last.is_token and special[last.text].rstrip:
+        text = text.lstrip()
+    if text and last and not last.is_token and last.supervised == atom.supervised:
+        atoms[-1] = last._replace(text=last.text + text)
+    elif text:
+        atoms.append(atom._replace(text=text))
+
+
+class _Stretches:
     """Tokenises stretches of text so that they join to what the tokenizer gives for the whole text.
 
     A SentencePiece tokenizer puts a space before the first word of a text, and some also after every special
     token; inside a text there is none. Special tokens are never read from the text itself.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, image_token: str) -> None:
         self.tokenizer = tokenizer
-        if tokenizer.eos_token is None:
-            raise ValueError("the tokenizer has no end-of-text token, so an answer could not end")
-        self.end = int(tokenizer.eos_token_id)  # type: ignore[arg-type]
+        self.special = special_tokens(tokenizer)
+        longest_first = sorted({image_token, *self.special}, key=len, reverse=True)
+        self.tokens = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         with_start = tokenizer("a").input_ids
         self.begin = with_start[:1] if with_start[0] == tokenizer.bos_token_id else []
         # What stands before a stretch when it is encoded as inside of a text. A line break is a byte of its
@@ -183,9 +178,9 @@ class _Pieces:
 
 
 @lru_cache(maxsize=4)
-def _pieces(tokenizer: PreTrainedTokenizerBase) -> _Pieces:
+def _stretches(tokenizer: PreTrainedTokenizerBase, image_token: str) -> _Stretches:
     """Trying out how a tokenizer joins text takes as long as encoding a short conversation."""
-    return _Pieces(tokenizer)
+    return _Stretches(tokenizer, image_token)
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:

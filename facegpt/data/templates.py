@@ -1,4 +1,4 @@
-"""The wording of questions and answers: what the untouched VLM is asked, how a face is asked for and given.
+"""The wording of questions and answers: what the pretrained VLM is asked, how a face is asked for and given.
 
 Every draw takes its random generator from the caller, so a sample's wording follows from its seed.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-# What the untouched VLM is asked about a photograph for text-to-face: aspect -> question.
+# What the pretrained VLM is asked about a photograph for text-to-face: aspect -> question.
 ASPECT_QUESTIONS: dict[str, str] = {
     "shape": "Describe the shape of this face: the jaw line, the forehead and the cheek bones.",
     "expression": "Describe the facial expression: the brows, the eyes, the mouth, wrinkles or dimples.",
@@ -106,11 +106,11 @@ def face_request(rng: random.Random, description: Mapping[str, str] | None = Non
     answer = rng.choice(ANSWERS)
     if description is None:
         return rng.choice(IMAGE_PROMPTS), answer
-    text = told(rng, description)
+    text = describe_aspects(rng, description)
     return rng.choice(TEXT_PROMPTS).replace("{}", text), answer
 
 
-def told(rng: random.Random, description: Mapping[str, str]) -> str:
+def describe_aspects(rng: random.Random, description: Mapping[str, str]) -> str:
     """A description (aspect -> text) in one piece: aspects in random order, now and then without one."""
     aspects = rng.sample(sorted(description), len(description))
     kept = [aspect for aspect in aspects if rng.random() >= 0.15] or aspects[:1]

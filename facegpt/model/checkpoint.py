@@ -10,10 +10,11 @@ A merged checkpoint (`merge_lora`) has the whole backbone in Hugging Face layout
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import peft
 import torch
@@ -25,46 +26,36 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 import facegpt
-from facegpt.errors import CheckpointError, HeadMismatchError
+from facegpt.errors import CheckpointError, ConfigError, HeadMismatchError
 from facegpt.files import atomic_directory
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import ParameterLayout
 from facegpt.model.backbone import load_backbone
-from facegpt.model.facegpt import (
-    FaceGPT,
-    FaceGPTSpec,
-    FaceHeadSettings,
-    LoraSettings,
-    backbone_fingerprint,
-    build_facegpt,
-)
+from facegpt.model.facegpt import FaceGPT, backbone_fingerprint, build_facegpt
+from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
 
 FORMAT = 1
+LARGEST_DESCRIPTION = 16_000_000  # bytes
 INSIDE = "."  # as the backbone of a merged checkpoint: in the same directory
 DESCRIPTION, ADAPTER, FACE_HEAD = "facegpt.json", "adapter.safetensors", "face_head.safetensors"
 
 
 def save_checkpoint(
-    model: FaceGPT,
-    directory: str | Path,
-    head_id: str,
-    extra: dict[str, Any] | None = None,
-    state_dict: Mapping[str, Tensor] | None = None,
+    model: FaceGPT, directory: str | Path, head_id: str, extra: dict[str, Any] | None = None
 ) -> None:
     """Write a checkpoint; an older one of the same name is replaced only when the new one is complete.
 
     head_id: id of the head model whose parameters the model has learnt. extra: JSON values of the caller,
-    such as step and metrics. state_dict: the trained tensors under the names of `model.state_dict()`, with or
-    without a leading "module.", gathered over ranks; frozen ones may be missing. ZeRO-3 needs it, because the
-    module itself then holds empty shards.
+    such as step and metrics.
 
-    Raises CheckpointError when a trained tensor is missing or an empty shard.
+    Raises CheckpointError when a trained tensor is an empty shard, as ZeRO-3 leaves them outside of its
+    gathering.
     """
-    weights = _trained_tensors(model, model.state_dict() if state_dict is None else state_dict)
+    weights = _trained_tensors(model)
     with atomic_directory(directory) as temporary:
-        for name, tensors in weights.items():
-            save_file(tensors, temporary / name)
         _write_description(temporary, model.spec, head_id, extra or {})
+        for name, tensors in weights.items():
+            _write_tensors(tensors, temporary / name)
 
 
 def load_facegpt(
@@ -95,8 +86,8 @@ def load_facegpt(
     else:
         recorded = directory if spec.backbone == INSIDE else spec.backbone
         vlm, processor = load_backbone(backbone or recorded, dtype, device)
-    here = backbone_fingerprint(vlm)
-    if not torch.allclose(torch.tensor(here), torch.tensor(spec.fingerprint), rtol=0.02, atol=1e-4):
+    here, there = torch.tensor(backbone_fingerprint(vlm)), torch.tensor(spec.fingerprint)
+    if here.shape != there.shape or not torch.allclose(here, there, rtol=0.02, atol=1e-4):
         raise CheckpointError(
             f"{directory} was trained on other weights than {vlm.name_or_path} has; give the backbone it was "
             f"trained on ({spec.backbone})"
@@ -112,7 +103,7 @@ def load_weights(model: FaceGPT, directory: str | Path) -> None:
     Raises CheckpointError naming the first tensor that is missing, unexpected or of another shape.
     """
     directory = Path(directory)
-    for name, expected in _trained_tensors(model, model.state_dict()).items():
+    for name, expected in _trained_tensors(model).items():
         loaded = _read_tensors(directory / name)
         _verify(loaded, expected, directory / name)
         if name == ADAPTER:
@@ -137,41 +128,57 @@ def merge_lora(
     if not isinstance(model.backbone, PeftModel):
         raise CheckpointError(f"{directory} is merged already")
     description = read_description(Path(directory))
-    head_tensors = _trained_tensors(model, model.state_dict())[FACE_HEAD]
+    head_tensors = _trained_tensors(model)[FACE_HEAD]
     merged = model.backbone.merge_and_unload()
     # By name and not with merged.to(dtype), which would round the rotary frequencies as well.
     weights = {name: tensor.to(dtype) for name, tensor in merged.state_dict().items()}
     spec = replace(model.spec, backbone=INSIDE, lora=None)
     with atomic_directory(output) as temporary:
+        _write_description(temporary, spec, description["head_id"], description["extra"])
         merged.save_pretrained(temporary, state_dict=weights)
         processor.save_pretrained(temporary)
-        save_file(head_tensors, temporary / FACE_HEAD)
-        _write_description(temporary, spec, description["head_id"], description["extra"])
+        _write_tensors(head_tensors, temporary / FACE_HEAD)
+        for file in temporary.glob("*.safetensors"):
+            shutil.copymode(temporary / DESCRIPTION, file)
 
 
 def read_description(directory: str | Path) -> dict[str, Any]:
-    """The content of facegpt.json. Raises CheckpointError when it is missing, broken or of a later format."""
+    """The content of facegpt.json, at most 16 MB.
+
+    Raises CheckpointError when it is missing, not readable, broken, too large or of a later format.
+    """
     path = Path(directory) / DESCRIPTION
+    with _opened(path) as file:
+        content = file.read(LARGEST_DESCRIPTION + 1)
+    if len(content) > LARGEST_DESCRIPTION:
+        raise CheckpointError(f"{path} is larger than {LARGEST_DESCRIPTION} bytes, so it is none of ours")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{directory} is no checkpoint: it has no {DESCRIPTION}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); the checkpoint is damaged") from None
+        description = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not of format {FORMAT}, which this version of facegpt reads")
     return description
 
 
-def _trained_tensors(model: FaceGPT, state_dict: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _opened(path: Path) -> BinaryIO:
+    """The open file, or a CheckpointError that says why there is none."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"{path} is no file")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise CheckpointError(f"the checkpoint {path.parent} lacks {path.name}") from None
+    except OSError as error:  # the file of another user, a folder in its place
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _trained_tensors(model: FaceGPT) -> dict[str, dict[str, Tensor]]:
     """File name -> tensors (contiguous, on the CPU, with memory of their own)."""
-    state = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            if name not in state:
-                raise CheckpointError(f"the state to save lacks {name}")
-            if state[name].numel() == 0:
-                raise CheckpointError(f"{name} is an empty shard; pass a state_dict gathered over all ranks")
+        if parameter.requires_grad and parameter.numel() == 0:
+            raise CheckpointError(f"{name} is an empty shard; gather the weights of all ranks before saving")
+    state = model.state_dict()
     files = {FACE_HEAD: _below(state, "face_head.")}
     if isinstance(model.backbone, PeftModel):
         inner = _below(state, "backbone.")
@@ -181,6 +188,12 @@ def _trained_tensors(model: FaceGPT, state_dict: Mapping[str, Tensor]) -> dict[s
         file: {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
         for file, tensors in files.items()
     }
+
+
+def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """safetensors makes files for their owner alone; ours follow the umask, as facegpt.json beside them."""
+    save_file(tensors, path)
+    shutil.copymode(path.with_name(DESCRIPTION), path)
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -218,17 +231,16 @@ def _spec_from_json(description: dict[str, Any], directory: Path) -> FaceGPTSpec
             ),
             fingerprint=tuple(description["fingerprint"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(
             f"{directory / DESCRIPTION} lacks values or has strange ones: {error}"
         ) from None
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    _opened(path).close()
     try:
         return load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"the checkpoint {path.parent} lacks {path.name}") from None
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}); take another checkpoint") from None
 

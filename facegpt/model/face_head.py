@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from facegpt.errors import ConfigError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 
 # How far an output of 1 moves each group: standard deviations for coefficients, radians for rotations, metres
@@ -22,9 +23,8 @@ GROUP_SCALES: dict[str, tuple[float, ...]] = {
     "neck": (0.3,),
     "eyes": (0.3,),
 }
-LAST_LAYER_GAIN = (
-    0.25  # gives outputs of about 0.1 at the start: near the mean face, yet with gradients behind
-)
+# Gives outputs of about 0.1 at the start: near the mean face, yet with gradients behind.
+LAST_LAYER_GAIN = 0.25
 
 
 class FaceHead(nn.Module):
@@ -32,9 +32,12 @@ class FaceHead(nn.Module):
 
     hidden_size: width of the language model's states.
     mean (N,): parameter vector of the face that the head starts around, with a camera that frames it.
-    widths: hidden widths, one layer of `hidden_size` when None. (FaceGPT prints the channels
+    widths: hidden widths, one layer of `hidden_size` when None. (The FaceGPT paper gives the channels as
         5120-5120-257; 5120 is the width of a 13B model, so input and hidden width are the backbone's.)
     scales: group name -> one number, or one for each component; groups left out take GROUP_SCALES.
+
+    Raises ConfigError for scales of an unknown group or of a wrong count, ValueError for a mean of another
+    layout.
 
     Parameters are float32 and the head computes in their type whatever autocast says around it: it is a
     few rows only, and bfloat16 has 8 bits for a rotation. The normalisation is ours: the size of a state
@@ -90,11 +93,11 @@ class FaceHead(nn.Module):
 def _scale_vector(layout: ParameterLayout, scales: Mapping[str, Sequence[float]]) -> Tensor:
     unknown = sorted(set(scales) - set(GROUP_SCALES))
     if unknown:
-        raise ValueError(f"there is no parameter group '{unknown[0]}'; known: {', '.join(GROUP_SCALES)}")
+        raise ConfigError(f"there is no parameter group '{unknown[0]}'; known: {', '.join(GROUP_SCALES)}")
     parts = []
     for name, size in layout.sizes.items():
         values = torch.tensor(tuple(scales.get(name, GROUP_SCALES[name])), dtype=torch.float32)
         if len(values) not in (1, size):
-            raise ValueError(f"group '{name}' needs 1 or {size} scales, got {len(values)}")
+            raise ConfigError(f"group '{name}' needs 1 or {size} scales, got {len(values)}")
         parts.append(values.expand(size))
     return torch.cat(parts)

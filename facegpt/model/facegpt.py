@@ -5,7 +5,8 @@ Shape legend: N conversations, T tokens, M images, K supervised tokens, F faces,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -16,41 +17,9 @@ from facegpt.errors import SampleError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
-from facegpt.model.generation import Reply, generate
+from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
 from facegpt.model.tokens import add_face_token, face_positions
 from facegpt.sample import FACE_TOKEN, Batch
-
-LLAMA_LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """LoRA on the language model; the defaults are those of LLaVA-1.5's own LoRA recipe."""
-
-    rank: int = 128
-    alpha: int = 256
-    dropout: float = 0.05
-    targets: tuple[str, ...] = LLAMA_LINEAR_LAYERS
-
-
-@dataclass(frozen=True)
-class FaceHeadSettings:
-    """Hidden widths (None: one layer of the backbone's width) and output scales; see `FaceHead`."""
-
-    widths: tuple[int, ...] | None = None
-    scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FaceGPTSpec:
-    """What a checkpoint has to know to build the model again; `fingerprint` recognises the backbone."""
-
-    backbone: str
-    layout: ParameterLayout
-    mean: tuple[float, ...]
-    lora: LoraSettings | None
-    head: FaceHeadSettings
-    fingerprint: tuple[float, ...]
 
 
 @dataclass
@@ -115,7 +84,8 @@ class FaceGPT(nn.Module):
     def checkpoint_activations(self) -> None:
         """Keep only the inputs of the language model's layers; the backward pass computes the rest again."""
         # Re-entrant checkpointing would need inputs with a gradient, and loses the autocast state.
-        self.vlm.gradient_checkpointing_enable({"use_reentrant": False})
+        new_name = getattr(self.vlm, "activation_checkpointing_enable", None)  # the old one warns
+        (new_name or self.vlm.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def forward(self, batch: Batch) -> FaceGPTOutput:
         """One pass over a padded batch (either side), teacher forced.
@@ -188,28 +158,6 @@ class FaceGPT(nn.Module):
         )
         return output.last_hidden_state
 
-    def generate(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        pixel_values: Tensor | None = None,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        generator: torch.Generator | None = None,
-        synced_gpus: bool = False,
-    ) -> list[Reply]:
-        """Answers to N left-padded prompts; see `facegpt.model.generation.generate`."""
-        return generate(
-            self,
-            input_ids,
-            attention_mask,
-            pixel_values,
-            max_new_tokens,
-            temperature,
-            generator,
-            synced_gpus,
-        )
-
 
 def build_facegpt(
     backbone: PreTrainedModel,
@@ -225,6 +173,9 @@ def build_facegpt(
     lora None leaves the whole backbone frozen, as in a merged checkpoint; the trainable weights are otherwise
     LoRA, the two vocabulary rows of `<FACE>` (embedding and output layer) and the face head, all float32.
     Random initial values come from torch's global generator.
+
+    Raises ConfigError for LoRA targets or face-head scales that fit nothing, CheckpointError for a tokenizer
+    that cannot hold `<FACE>`.
     """
     head = head or FaceHeadSettings()
     vlm.freeze(backbone)
@@ -251,8 +202,11 @@ def backbone_fingerprint(backbone: PreTrainedModel) -> tuple[float, ...]:
 
 
 def _place_face_token(backbone: PreTrainedModel, processor: ProcessorMixin) -> int:
-    """Give `<FACE>` a row; a new one starts as the mean of all words, neither likely nor impossible."""
-    rows = vlm.vocabulary_tables(backbone)[0].shape[0]
+    """Give `<FACE>` a row, which starts as the mean of all words, neither likely nor impossible.
+
+    Only a vocabulary without a spare row grows; every row that the backbone brought keeps its values.
+    """
+    rows = rows_before = vlm.vocabulary_tables(backbone)[0].shape[0]
     tokenizer = processor.tokenizer
     known = len(tokenizer)
     if FACE_TOKEN in tokenizer.get_vocab():  # a merged model: its row is trained already
@@ -264,7 +218,9 @@ def _place_face_token(backbone: PreTrainedModel, processor: ProcessorMixin) -> i
     token_id = add_face_token(tokenizer, rows)
     with torch.no_grad():
         for table in vlm.vocabulary_tables(backbone):
-            table[token_id:] = table[:known].float().mean(dim=0).to(table.dtype)
+            mean = table[:known].float().mean(dim=0).to(table.dtype)
+            table[token_id] = mean
+            table[rows_before:] = mean  # what the growth made; spare rows keep the backbone's values
     return token_id
 
 
@@ -278,4 +234,6 @@ def _add_lora(backbone: PreTrainedModel, lora: LoraSettings, face_token_id: int)
         target_modules=vlm.lora_targets(backbone, tuple(lora.targets)),
         trainable_token_indices={names[id(table)]: [face_token_id] for table in tables},
     )
-    return get_peft_model(backbone, config)  # keeps its own weights in float32 under a bfloat16 base
+    with warnings.catch_warnings():  # PEFT asks for a property that transformers has renamed
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return get_peft_model(backbone, config)  # keeps its own weights in float32 under a bfloat16 base

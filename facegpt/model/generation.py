@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from facegpt.head.parameters import FaceParameters
-
-if TYPE_CHECKING:
-    from facegpt.model.facegpt import FaceGPT
+from facegpt.model.chat_format import chat_format
+from facegpt.model.facegpt import FaceGPT
 
 
 @dataclass
@@ -36,8 +34,8 @@ def generate(
     model: FaceGPT,
     input_ids: Tensor,
     attention_mask: Tensor,
-    pixel_values: Tensor | None,
-    max_new_tokens: int,
+    pixel_values: Tensor | None = None,
+    max_new_tokens: int = 256,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
     synced_gpus: bool = False,
@@ -47,7 +45,7 @@ def generate(
     input_ids, attention_mask (N,T) int64, padded on the left; pixel_values (M,3,h,w) in the order of the
     `<image>` tokens, or None. temperature 0 picks the likeliest token; otherwise tokens are sampled with
     `generator`, which makes the result reproducible.
-    synchronised: needed when weights are sharded over ranks (ZeRO-3). All ranks must then call together, and
+    synced_gpus: needed when weights are sharded over ranks (ZeRO-3). All ranks must then call together, and
     step until the slowest has finished, because every step gathers weights.
 
     Raises ValueError for right-padded prompts or a max_new_tokens below 1, SampleError when images and
@@ -61,18 +59,31 @@ def generate(
     model.eval()
     try:
         prompts = (input_ids, attention_mask, pixel_values)
-        tokens, spoken = _decode(model, *prompts, max_new_tokens, temperature, generator, synced_gpus)
-        states = spoken.states
+        tokens, emitted = _decode(model, *prompts, max_new_tokens, temperature, generator, synced_gpus)
+        states = emitted.states
         if not len(states):  # under ZeRO-3 every rank has to run the head: give it a row that nobody reads
             states = states.new_zeros(1, states.shape[1])
         faces = model.face_head.face_parameters(states)
     finally:
         model.train(training)
-    return [_reply(model, row, tokens[row], spoken, faces) for row in range(len(tokens))]
+    return [_reply(model, row, tokens[row], emitted, faces) for row in range(len(tokens))]
+
+
+def end_token_ids(model: FaceGPT) -> list[int]:
+    """The tokens that end an answer: the chat format's, the tokenizer's, and those of the generation config.
+
+    They often differ: a chat model may end its turns with one token and its texts with another.
+    """
+    tokenizer, config = model.processor.tokenizer, model.vlm.generation_config
+    ends = {tokenizer.eos_token_id}
+    ends.add(tokenizer.convert_tokens_to_ids(chat_format(model.processor).end_token))
+    configured = None if config is None else config.eos_token_id
+    ends.update(configured if isinstance(configured, list) else [configured])
+    return sorted(ends - {None})
 
 
 @dataclass
-class _Spoken:
+class EmittedFaces:
     """Every `<FACE>` of a run: its row (F,), the state that predicted it (F,H) and its probability (F,)."""
 
     rows: Tensor
@@ -89,40 +100,46 @@ def _decode(
     temperature: float,
     generator: torch.Generator | None,
     synced_gpus: bool,
-) -> tuple[list[Tensor], _Spoken]:
-    """Token ids of each row, up to and with its end token, and the faces spoken on the way."""
-    tokenizer = model.processor.tokenizer
+) -> tuple[list[Tensor], EmittedFaces]:
+    """Token ids of each row, up to and with its end token, and the faces emitted on the way."""
+    ends = torch.tensor(end_token_ids(model), device=input_ids.device)
     cache = DynamicCache(config=model.vlm.config.get_text_config())
     state = model.hidden_states(input_ids, attention_mask, pixel_values, cache)[:, -1]  # (N, H)
-    alive = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    lengths = torch.zeros_like(unfinished, dtype=torch.int64)
     chosen: list[Tensor] = []
     rows, states, probabilities = [], [], []
     while len(chosen) < max_new_tokens:
         logits = model.vlm.get_output_embeddings()(state).float()  # (N, V)
         likely = logits.softmax(dim=-1)[:, model.face_token_id]
-        token = _choose(_speakable(logits, model), temperature, generator)
-        token = torch.where(alive, token, tokenizer.pad_token_id)
+        token = _choose(mask_forbidden(logits, model, ends), temperature, generator)
+        token = torch.where(unfinished, token, ends[0])  # what a finished row repeats, nobody reads
         chosen.append(token)
-        speaking = torch.nonzero(token == model.face_token_id)[:, 0]
-        rows.append(speaking)
-        states.append(state[speaking])
-        probabilities.append(likely[speaking])
-        alive = alive & (token != tokenizer.eos_token_id)
-        if not _anyone(alive, synced_gpus) or len(chosen) == max_new_tokens:
+        lengths += unfinished
+        emitting = torch.nonzero(token == model.face_token_id)[:, 0]
+        rows.append(emitting)
+        states.append(state[emitting])
+        probabilities.append(likely[emitting])
+        unfinished = unfinished & ~torch.isin(token, ends)
+        if not any_unfinished(unfinished, synced_gpus) or len(chosen) == max_new_tokens:
             break
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], dim=1)
         state = model.next_states(token[:, None], attention_mask, cache)[:, -1]
     table = torch.stack(chosen, dim=1).cpu()  # (N, steps)
-    lengths = (table != tokenizer.pad_token_id).sum(dim=1).tolist()
-    spoken = _Spoken(torch.cat(rows), torch.cat(states), torch.cat(probabilities))
-    return [table[row, :length] for row, length in enumerate(lengths)], spoken
+    emitted = EmittedFaces(torch.cat(rows), torch.cat(states), torch.cat(probabilities))
+    return [table[row, :length] for row, length in enumerate(lengths.tolist())], emitted
 
 
-def _speakable(logits: Tensor, model: FaceGPT) -> Tensor:
-    """Forbid what is no word: padding, the image placeholder, and vocabulary rows without a token."""
+def mask_forbidden(logits: Tensor, model: FaceGPT, ends: Tensor) -> Tensor:
+    """Forbid, in place, what is no word: padding, the image placeholder, and rows without a token.
+
+    logits (N,V). Padding that is an end token as well (many backbones have no other) stays allowed.
+    """
     tokenizer = model.processor.tokenizer
     logits[:, len(tokenizer) :] = -torch.inf
-    logits[:, [tokenizer.pad_token_id, model.vlm.config.image_token_id]] = -torch.inf
+    logits[:, model.vlm.config.image_token_id] = -torch.inf
+    if tokenizer.pad_token_id not in ends.tolist():
+        logits[:, tokenizer.pad_token_id] = -torch.inf
     return logits
 
 
@@ -133,15 +150,17 @@ def _choose(logits: Tensor, temperature: float, generator: torch.Generator | Non
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
 
-def _anyone(alive: Tensor, synced_gpus: bool) -> bool:
+def any_unfinished(unfinished: Tensor, synced_gpus: bool) -> bool:
+    """Whether a row (of any rank, if synced) goes on; unfinished (N,) bool."""
     if synced_gpus:
-        flag = alive.any().long()
+        flag = unfinished.any().long()
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
         return bool(flag)
-    return bool(alive.any())
+    return bool(unfinished.any())
 
 
-def _reply(model: FaceGPT, row: int, ids: Tensor, spoken: _Spoken, faces: FaceParameters) -> Reply:
-    mine = torch.nonzero(spoken.rows == row)[:, 0]
-    text = model.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return Reply(text, ids, faces[mine] if len(mine) else None, spoken.probabilities[mine])
+def _reply(model: FaceGPT, row: int, ids: Tensor, emitted: EmittedFaces, faces: FaceParameters) -> Reply:
+    of_row = torch.nonzero(emitted.rows == row)[:, 0]
+    said = ids[:-1] if int(ids[-1]) in end_token_ids(model) else ids  # an end token need not be "special"
+    text = model.processor.tokenizer.decode(said, skip_special_tokens=True).strip()
+    return Reply(text, ids, faces[of_row] if len(of_row) else None, emitted.probabilities[of_row])

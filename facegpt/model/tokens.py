@@ -7,6 +7,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from facegpt.errors import CheckpointError
 from facegpt.sample import FACE_TOKEN
 
 
@@ -17,12 +18,14 @@ def add_face_token(tokenizer: PreTrainedTokenizerBase, embedding_rows: int) -> i
     usually takes a spare row.
 
     It is an ordinary token, not a "special" one, so that decoding without special tokens still shows it.
-    Raises ValueError when there is no spare row (grow the embedding first, never resize it to len(tokenizer):
-    that shrinks it where there are), or when the tokenizer does not give the token back as one id.
+    Raises CheckpointError when there is no spare row (grow the embedding first, never resize it to
+    len(tokenizer): that shrinks it where there are), or when the tokenizer does not give the token back as
+    one id.
     """
     if FACE_TOKEN not in tokenizer.get_vocab():
         if len(tokenizer) >= embedding_rows:
-            raise ValueError(f"no spare row for {FACE_TOKEN}: {len(tokenizer)} tokens, {embedding_rows} rows")
+            counts = f"{len(tokenizer)} tokens, {embedding_rows} rows"
+            raise CheckpointError(f"the backbone has no spare row for {FACE_TOKEN}: {counts}")
         tokenizer.add_tokens([AddedToken(FACE_TOKEN, normalized=False, special=False)])
     token_id = int(tokenizer.convert_tokens_to_ids(FACE_TOKEN))  # type: ignore[arg-type]
     # Compare whole lists: some tokenizers put a space piece in front, and who takes [0] trains that one.
@@ -30,7 +33,7 @@ def add_face_token(tokenizer: PreTrainedTokenizerBase, embedding_rows: int) -> i
     inside = tokenizer.encode(f"Here: {FACE_TOKEN}.", add_special_tokens=False)
     visible = FACE_TOKEN in tokenizer.decode([token_id], skip_special_tokens=True)
     if alone != [token_id] or inside.count(token_id) != 1 or not visible:
-        raise ValueError(
+        raise CheckpointError(
             f"the tokenizer does not keep {FACE_TOKEN} in one piece: id {token_id}, but it encodes to {alone}"
         )
     return token_id

@@ -65,9 +65,8 @@ def greedy_answer(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, question: str, features: Tensor | None
 ) -> str:
     """The greedy answer to one question, with the features of an image or none."""
-    image_tokens = 0 if features is None else features.shape[1]
     messages = to_messages([(question, "")], features is not None)[:1]
-    ids = encode_prompt(messages, processor.tokenizer, image_tokens)
+    ids = encode_prompt(messages, processor)
     start = len(ids)
     no_image = torch.zeros(0, 1, model.model.vision_tower.config.hidden_size)
     while len(ids) - start < 80:

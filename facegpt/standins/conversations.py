@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS, told
+from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS, describe_aspects
 from facegpt.sample import Message
 from facegpt.standins.language import (
     ASPECTS,
@@ -56,7 +56,7 @@ def plain_conversation(rng: random.Random) -> list[tuple[str, str]]:
 def reading_conversation(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
     """Reading: a face is told in words, without an image, and questions follow that the words answer."""
     known = {aspect: say(facts) for aspect, say in ASPECTS.items()}
-    text = told(rng, known)
+    text = describe_aspects(rng, known)
     questions = [(ASPECT_QUESTIONS[aspect], answer) for aspect, answer in known.items() if answer in text]
     if known["pose"] in text:
         answers = [sentence([said or "it does not"]) for said in describe_turns(facts)]

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from facegpt.model.backbone import CHAT_TEMPLATE
+from facegpt.model.chat_format import VICUNA_TEMPLATE
 
 SPARE_ROWS = 30  # at least so many unused vocabulary rows, as llava-1.5-7b-hf has 62 after <pad>
 
@@ -185,7 +185,7 @@ def build_processor(tokenizer: LlamaTokenizer, size: TinySize) -> LlavaProcessor
         patch_size=size.patch,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=VICUNA_TEMPLATE,
     )
 
 

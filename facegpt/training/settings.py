@@ -8,7 +8,7 @@ from typing import Literal
 from omegaconf import MISSING
 
 from facegpt.losses.objective import ObjectiveWeights
-from facegpt.model.facegpt import FaceHeadSettings, LoraSettings
+from facegpt.model.spec import FaceHeadSettings, LoraSettings
 
 
 @dataclass

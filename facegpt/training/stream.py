@@ -24,7 +24,6 @@ from facegpt.data.validate import validate_instructions, validate_records
 from facegpt.errors import HeadMismatchError, SampleError
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import ParameterLayout
-from facegpt.model.backbone import image_token_count
 from facegpt.sample import Batch
 from facegpt.training.engine import Ranks
 from facegpt.training.settings import SourceSettings, TrainSettings
@@ -84,13 +83,11 @@ class Stream:
         own = self.settings.optimization
         total = own.steps * own.batch * own.accumulation * self.ranks.world
         limit = self.settings.data.check
-        locate, tokens = self.samples.mixture.locate, image_token_count(self.processor)
+        locate = self.samples.mixture.locate
         for number in range(self.ranks.rank, total if limit < 0 else min(limit, total), self.ranks.world):
             place = locate(number)
             name, messages = self.samples.sources[place.source].messages(place.index, place.epoch)
-            encode_conversation(
-                messages, self.processor.tokenizer, tokens, self.settings.data.max_length, name
-            )
+            encode_conversation(messages, self.processor, self.settings.data.max_length, name)
 
     def _check_files(self) -> None:
         """Validate the data files; source number n is looked at by rank n modulo the number of ranks."""

@@ -23,6 +23,7 @@ from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.face_token_rates import face_token_rates
 from facegpt.metrics.image import landmark_error, photometric_error
 from facegpt.model.facegpt import FaceGPT
+from facegpt.model.generation import generate
 from facegpt.render.renderer import render
 from facegpt.sample import IMAGE_TOKEN, FaceRecord, Message, Sample
 from facegpt.training.engine import Ranks, autocast, zero_stage
@@ -94,7 +95,8 @@ class Validation:
     def _ask(self, prompts: list[Prompt], engine: Any) -> list[Answer]:
         batch = collate_prompts([prompt.sample for prompt in prompts], self.processor).to(self.ranks.device)
         with autocast(engine):
-            replies = self.model.generate(
+            replies = generate(
+                self.model,
                 batch.input_ids,
                 batch.attention_mask,
                 batch.pixel_values,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from data_files import face_image
 from PIL import Image
 
-from facegpt.data.collate import collate, collate_prompts, pixel_values
+from facegpt.data.collate import LARGEST_SQUARE, collate, collate_prompts, pixel_values
 from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.errors import SampleError
-from facegpt.model.backbone import image_token_count
 from facegpt.model.tokens import add_face_token
 from facegpt.sample import FaceTarget, Message, Sample
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_processor, build_tokenizer
@@ -43,11 +43,9 @@ def samples():
 
 def test_training_batches_are_padded_on_the_right(samples, processor):
     batch = collate(samples, processor)
-    tokens = image_token_count(processor)
-    assert tokens == TINY_RANDOM.image_tokens
     assert batch.ids == ["a", "b", "c"] and batch.sources == ["test"] * 3
     for row, one in enumerate(samples):
-        encoded = encode_conversation(one.messages, processor.tokenizer, tokens)
+        encoded = encode_conversation(one.messages, processor)
         length = len(encoded.input_ids)
         assert batch.input_ids[row, :length].tolist() == encoded.input_ids
         assert batch.label_mask[row, :length].tolist() == encoded.label_mask
@@ -88,7 +86,7 @@ def test_prompts_are_padded_on_the_left_and_may_carry_targets(processor):
     ]
     batch = collate_prompts(prompts, processor)
     for row, one in enumerate(prompts):
-        ids = encode_prompt(one.messages, processor.tokenizer, TINY_RANDOM.image_tokens)
+        ids = encode_prompt(one.messages, processor)
         assert batch.input_ids[row, -len(ids) :].tolist() == ids
         assert batch.attention_mask[row].flip(0).tolist() == sorted(batch.attention_mask[row].tolist())[::-1]
         assert batch.attention_mask[row].sum() == len(ids)
@@ -102,6 +100,27 @@ def test_wide_images_are_padded_and_not_cropped(processor):
     assert top.abs().max() < 0.01  # the mean colour is 0 after normalisation
     assert middle[0] > 1.5 and middle[1] < -1.5
     assert (values[0, 16] > 1.5).all()  # the whole width is there
+
+
+def test_a_very_long_image_is_scaled_before_it_is_padded(processor, monkeypatch):
+    asked, full = [], np.full
+    monkeypatch.setattr(
+        "facegpt.data.collate.np.full", lambda shape, *a, **o: asked.append(shape) or full(shape, *a, **o)
+    )
+    values = pixel_values([Image.new("RGB", (60_000, 1000), "red")], processor)
+    assert asked == [(LARGEST_SQUARE, LARGEST_SQUARE, 3)] and values.shape == (1, 3, 32, 32)
+    pixel_values([Image.new("RGB", (1, 30_000), "red")], processor)
+    assert asked[1] == asked[0]
+
+
+def test_scaling_first_gives_the_picture_of_padding_first(processor, monkeypatch):
+    ramp = np.linspace(0, 255, 600)[None, :] * np.linspace(0.2, 1, 300)[:, None]
+    wide = Image.fromarray(ramp.astype(np.uint8)).convert("RGB")
+    padded_first = pixel_values([wide], processor)
+    monkeypatch.setattr("facegpt.data.collate.LARGEST_SQUARE", 256)
+    scaled_first = pixel_values([wide], processor)
+    difference = (scaled_first - padded_first).abs()
+    assert 0 < difference.mean() < 0.02 and difference[..., 10:22, :].max() < 0.05  # the rest are its borders
 
 
 @pytest.mark.parametrize(

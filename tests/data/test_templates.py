@@ -4,28 +4,53 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
+from chat_formats import chat_processor
+
 from facegpt.data import templates
+from facegpt.data.conversation import encode_conversation
 from facegpt.data.templates import combined_request, face_request
+from facegpt.sample import Message
 
 
-def test_there_is_variety_and_nothing_twice():
-    for prompts in (templates.IMAGE_PROMPTS, templates.TEXT_PROMPTS):
-        assert len(set(prompts)) == len(prompts) >= 12
-    assert len(set(templates.ANSWERS)) == len(templates.ANSWERS) >= 8
-    assert set(templates.ASPECT_QUESTIONS) == {"shape", "expression", "colour", "light", "pose"}
-    assert len(set(templates.FACE_QUESTIONS)) == 6
+def test_every_wording_makes_a_sample_that_can_be_trained_on():
+    """Each question and answer goes through the checks and the tokens that training uses."""
+    processor = chat_processor("vicuna")
+    face = processor.tokenizer.convert_tokens_to_ids("<FACE>")
+    wordings = [(f"<image>\n{prompt}", templates.ANSWERS[0]) for prompt in templates.IMAGE_PROMPTS]
+    wordings += [
+        (prompt.replace("{}", "She smiles."), templates.ANSWERS[0]) for prompt in templates.TEXT_PROMPTS
+    ]
+    wordings += [("Show it.", answer) for answer in templates.ANSWERS]
+    wordings += [(f"<image>\n{p.replace('{}', 'Why?')}", "<FACE>") for p in templates.COMBINED_PROMPTS]
+    wordings += [("Why?", answer.replace("{}", "Because.")) for answer in templates.COMBINED_ANSWERS]
+    for question, answer in wordings:
+        encoded = encode_conversation([Message("user", question), Message("assistant", answer)], processor)
+        at = [
+            supervised
+            for i, supervised in zip(encoded.input_ids, encoded.label_mask, strict=True)
+            if i == face
+        ]
+        assert at == [True], answer
+        text = processor.tokenizer.decode(encoded.input_ids)
+        assert "{" not in text and ("She smiles." in text) == (question.count("She smiles.") == 1)
 
 
-def test_every_answer_has_one_face_in_varied_places():
-    answers = [*templates.ANSWERS, *templates.COMBINED_ANSWERS]
-    assert {answer.count("<FACE>") for answer in answers} == {1}
-    starts = sum(answer.startswith("<FACE>") for answer in answers)
-    ends = sum(answer.rstrip(".").endswith("<FACE>") for answer in answers)
-    inside = sum(len(answer.split("<FACE>")[1]) > 10 for answer in answers)
-    assert starts >= 3 and ends >= 3 and inside >= 3
-    assert not any("<" in prompt for prompt in templates.IMAGE_PROMPTS + templates.TEXT_PROMPTS)
-    for template in (*templates.TEXT_PROMPTS, *templates.COMBINED_PROMPTS, *templates.COMBINED_ANSWERS):
-        assert template.count("{}") == 1
+def test_no_wording_betrays_the_answer_by_being_in_both_kinds():
+    """A question about a picture must not be a request for a face, or the model could not tell them apart."""
+    asked = [*templates.ASPECT_QUESTIONS.values(), *templates.FACE_QUESTIONS]
+    requests = [*templates.IMAGE_PROMPTS, *templates.TEXT_PROMPTS]
+    assert not set(asked) & set(requests)
+    assert len(set(asked)) == len(asked) and len(set(requests)) == len(requests)
+
+
+def test_the_face_stands_at_the_start_inside_and_at_the_end_of_answers():
+    """Else its position alone would predict it."""
+    drawn = [face_request(random.Random(seed))[1] for seed in range(300)]
+    places = [answer.index("<FACE>") / max(1, len(answer.rstrip(".")) - len("<FACE>")) for answer in drawn]
+    assert 0.1 < np.mean([place == 0 for place in places]) < 0.6
+    assert 0.1 < np.mean([place == 1 for place in places]) < 0.9
+    assert 0.05 < np.mean([0 < place < 1 for place in places]) < 0.6
 
 
 def test_a_description_goes_in_whole_sentences_and_sometimes_incomplete():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from facegpt.errors import ConfigError
 from facegpt.head.parameters import UNIT_AMBIENT, FaceParameters, ParameterLayout
 from facegpt.model.face_head import GROUP_SCALES, FaceHead
 
@@ -79,7 +80,7 @@ def test_widths_and_scales_can_be_chosen() -> None:
 
 @pytest.mark.parametrize("scales", [{"poses": (1.0,)}, {"pose": (1.0, 2.0)}])
 def test_scales_that_fit_no_group_are_refused(scales: dict[str, tuple[float, ...]]) -> None:
-    with pytest.raises(ValueError, match="pose"):
+    with pytest.raises(ConfigError, match="pose"):
         head(scales=scales)
 
 

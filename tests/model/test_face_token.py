@@ -7,6 +7,7 @@ import torch
 from small_facegpt import LAYOUT, LORA, TEXTS, small_backbone, small_facegpt
 from transformers import PreTrainedModel
 
+from facegpt.errors import CheckpointError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.backbone import vocabulary_tables
 from facegpt.model.facegpt import build_facegpt
@@ -34,7 +35,7 @@ def test_the_token_is_one_id_and_survives_decoding(text: str) -> None:
 
 def test_a_full_vocabulary_is_refused() -> None:
     tokenizer = build_tokenizer(TEXTS, 512)
-    with pytest.raises(ValueError, match="spare row"):
+    with pytest.raises(CheckpointError, match="spare row"):
         add_face_token(tokenizer, len(tokenizer))
 
 
@@ -45,7 +46,7 @@ def test_a_tokenizer_that_splits_the_token_is_refused() -> None:
         5,
         *encode(text, **options),
     ]  # as Llama's old one: [29871, 32000]
-    with pytest.raises(ValueError, match="one piece"):
+    with pytest.raises(CheckpointError, match="one piece"):
         add_face_token(tokenizer, 512)
 
 
@@ -69,6 +70,16 @@ def test_without_a_spare_row_the_vocabulary_grows_and_keeps_its_rows() -> None:
         assert new.shape[0] == 512
         assert torch.equal(new[:448], old)
         assert torch.allclose(new[448], old.mean(dim=0), atol=1e-6)
+
+
+def test_spare_rows_keep_the_values_of_the_backbone() -> None:
+    backbone, processor = small_backbone()
+    before = [table.clone() for table in vocabulary_tables(backbone)]
+    token = len(processor.tokenizer)
+    build(backbone, processor)
+    for old, new in zip(before, vocabulary_tables(backbone), strict=True):
+        assert torch.equal(new[:token], old[:token]) and torch.equal(new[token + 1 :], old[token + 1 :])
+        assert len(new) > token + 1
 
 
 def test_a_new_row_starts_as_the_mean_of_all_words() -> None:

@@ -11,7 +11,7 @@ from small_facegpt import LORA, make_batch, pad, pixels, question, small_facegpt
 
 from facegpt.errors import SampleError
 from facegpt.model.facegpt import FaceGPT
-from facegpt.model.generation import Reply
+from facegpt.model.generation import Reply, end_token_ids, generate
 from facegpt.model.tokens import face_positions
 
 
@@ -32,7 +32,7 @@ def say(model: FaceGPT, rows: list[list[int]], images: int, seed: int = 0, steps
     ids, mask = pad(rows, model, "left")
     values = pixels(images) if images else None
     generator = torch.Generator().manual_seed(seed)
-    return model.generate(ids, mask, values, steps, temperature=1.0, generator=generator)
+    return generate(model, ids, mask, values, steps, temperature=1.0, generator=generator)
 
 
 def check_against_teacher_forcing(
@@ -78,22 +78,27 @@ def test_generation_equals_teacher_forcing_over_several_turns(model: FaceGPT, im
 def test_a_row_says_the_same_alone_and_in_company(model: FaceGPT) -> None:
     rows = prompts(model, images=True)
     ids, mask = pad(rows, model, "left")
-    together = model.generate(ids, mask, pixels(2), 20)
+    together = generate(model, ids, mask, pixels(2), 20)
     for row, values in enumerate((pixels(2)[:1], None, pixels(2)[1:])):
         ids, mask = pad([rows[row]], model, "left")
-        alone = model.generate(ids, mask, values, 20)[0]
+        alone = generate(model, ids, mask, values, 20)[0]
         assert torch.equal(alone.ids, together[row].ids)
 
 
 def test_greedy_answers_are_those_of_transformers(model: FaceGPT) -> None:
     rows = prompts(model, images=True)
     ids, mask = pad(rows, model, "left")
-    mine = model.generate(ids, mask, pixels(2), 20)
+    answered = generate(model, ids, mask, pixels(2), 20)
     vlm: Any = model.vlm
     theirs = vlm.generate(
-        input_ids=ids, attention_mask=mask, pixel_values=pixels(2), max_new_tokens=20, do_sample=False
+        input_ids=ids,
+        attention_mask=mask,
+        pixel_values=pixels(2),
+        max_new_tokens=20,
+        do_sample=False,
+        suppress_tokens=list(range(len(model.processor.tokenizer), 448)),  # rows without a token
     )
-    for row, reply in enumerate(mine):
+    for row, reply in enumerate(answered):
         assert reply.ids.tolist() == theirs[row, ids.shape[1] :][: len(reply.ids)].tolist()
 
 
@@ -115,6 +120,34 @@ def test_answers_stop_at_the_end_token_and_hide_it() -> None:
     assert len(finished) > 0
     assert len({len(reply.ids) for reply in finished}) > 1, "rows of one batch end at different steps"
     assert all((reply.ids[:-1] != end).all() and "</s>" not in reply.text for reply in replies)
+
+
+@pytest.mark.parametrize("case", ["pad is the end", "several ends", "the chat format's end"])
+def test_answers_end_at_any_end_token_even_where_it_pads_too(case: str) -> None:
+    model = small_facegpt()
+    tokenizer, config = model.processor.tokenizer, model.vlm.generation_config
+    end = tokenizer.eos_token_id
+    if case == "pad is the end":
+        tokenizer.pad_token = tokenizer.eos_token
+    elif case == "several ends":
+        words = torch.cat([r.ids for r in say(model, prompts(model, False), 0)]).tolist()
+        end = max(set(words) - {model.face_token_id}, key=words.count)  # a word that it says often
+        config.eos_token_id = [tokenizer.eos_token_id, end]
+    else:
+        end = tokenizer.convert_tokens_to_ids("<unk>")
+        model.processor.chat_template = model.processor.chat_template.replace("</s>", "<unk>")
+        assert end_token_ids(model) == sorted([end, tokenizer.eos_token_id])
+    if case != "several ends":
+        outputs: Any = model.vlm.get_output_embeddings()
+        outputs.token_adapter.base_layer.weight.data[end] *= 2.0
+    replies = [r for seed in range(3) for r in say(model, prompts(model, False), 0, seed, 20)]
+    finished = [reply for reply in replies if reply.ids[-1] == end]
+    assert finished and (case == "several ends" or len({len(reply.ids) for reply in finished}) > 1)
+    for reply in replies:
+        ended = int(reply.ids[-1]) in end_token_ids(model)
+        assert (reply.ids[:-1] != end).all() and (ended or len(reply.ids) == 20)
+        said = reply.ids[:-1] if ended else reply.ids
+        assert reply.text == tokenizer.decode(said, skip_special_tokens=True).strip()
 
 
 def test_an_answer_is_cut_at_the_limit(model: FaceGPT) -> None:
@@ -145,12 +178,12 @@ def test_a_model_in_training_mode_answers_without_dropout_and_goes_on_training()
 def test_right_padded_prompts_are_refused(model: FaceGPT) -> None:
     ids, mask = pad(prompts(model, False), model, "right")
     with pytest.raises(ValueError, match="left"):
-        model.generate(ids, mask, None, 4)
+        generate(model, ids, mask, None, 4)
 
 
 def test_a_prompt_without_its_image_is_refused(model: FaceGPT) -> None:
     ids, mask = pad(prompts(model, True), model, "left")
     with pytest.raises(SampleError, match="0 images need 0"):
-        model.generate(ids, mask, None, 4)
+        generate(model, ids, mask, None, 4)
     with pytest.raises(ValueError, match="max_new_tokens"):
-        model.generate(ids, mask, pixels(2), 0)
+        generate(model, ids, mask, pixels(2), 0)

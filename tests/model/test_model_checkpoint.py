@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ from small_facegpt import LAYOUT, make_batch, pixels, question, small_backbone, 
 from small_head import small_head
 from torch import Tensor
 
-from facegpt.errors import CheckpointError, HeadMismatchError
+from facegpt.errors import CheckpointError, FaceGPTError, HeadMismatchError
 from facegpt.head.head_id import rounded_hash
 from facegpt.head.model import HeadModel
 from facegpt.model.backbone import load_backbone
@@ -116,12 +120,7 @@ def test_a_backbone_in_bfloat16_is_recognised(saved: Path) -> None:
     load_facegpt(saved, HEAD, backbone=(backbone, processor))
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_gathered_state_dict_is_saved_instead_of_the_modules_own(
-    model: FaceGPT, tmp_path: Path, prefix: str
-) -> None:
-    trained = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-    gathered = {prefix + name: tensor for name, tensor in trained.items()}
+def test_empty_shards_are_not_saved(tmp_path: Path) -> None:
     shards = small_facegpt()
     for parameter in shards.parameters():
         if parameter.requires_grad:
@@ -129,16 +128,79 @@ def test_a_gathered_state_dict_is_saved_instead_of_the_modules_own(
     with pytest.raises(CheckpointError, match="empty shard"):
         save_checkpoint(shards, tmp_path / "run", HEAD.id)
     assert not list(tmp_path.iterdir())
-    save_checkpoint(shards, tmp_path / "run", HEAD.id, state_dict=gathered)
-    loaded, _ = load_facegpt(tmp_path / "run", HEAD, backbone=small_backbone(8))
-    assert torch.equal(outputs(loaded)[1], outputs(model)[1])
 
 
-def test_a_state_dict_that_lacks_a_tensor_is_refused(model: FaceGPT, tmp_path: Path) -> None:
-    state = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    state.pop("face_head.network.1.bias")
-    with pytest.raises(CheckpointError, match=r"face_head\.network\.1\.bias"):
-        save_checkpoint(model, tmp_path / "run", HEAD.id, state_dict=state)
+def test_files_follow_the_umask(model: FaceGPT, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(model, tmp_path / "run", HEAD.id)
+        merge_lora(tmp_path / "run", tmp_path / "merged", torch.float32, backbone=small_backbone(8))
+    finally:
+        os.umask(before)
+    files = [*(tmp_path / "run").iterdir(), *(tmp_path / "merged").iterdir()]
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o640"}
+
+
+@pytest.mark.parametrize("name", ["facegpt.json", "face_head.safetensors"])
+def test_a_file_that_may_not_be_read_is_not_called_missing(
+    saved: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def refuse(
+        path: Path, *arguments: Any, **options: Any
+    ) -> Any:  # tests may run as root, whom no mode stops
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(CheckpointError, match=f"{re.escape(name)} cannot be read: Permission denied"):
+        load_facegpt(saved, HEAD, backbone=small_backbone(8))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "word"),
+    [
+        (("backbone",), 5, "backbone"),
+        (("backbone",), None, "backbone"),
+        (("fingerprint",), [], "other weights"),
+        (("fingerprint", 0), "x", "fingerprint"),
+        (("mean", 0), 1e22, "mean"),
+        (("mean", 0), float("nan"), "mean"),
+        (("mean", 0), 10**400, "mean"),
+        (("mean",), [0.0], "mean"),
+        (("layout", "shape"), 10**9, "mean"),
+        (("layout", "shape"), 6.0, "layout"),
+        (("lora", "rank"), 1e6, "rank"),
+        (("lora", "rank"), 1_000_000, "rank"),
+        (("lora", "targets"), [5], "targets"),
+        (("lora", "targets"), ["w_pack"], "w_pack"),
+        (("head", "widths"), [0], "widths"),
+        (("head", "widths"), [32768] * 9, "widths"),
+        (("head", "scales"), {"pose": [float("inf")]}, "scales"),
+        (("head", "scales"), {"poses": [1.0]}, "poses"),
+    ],
+)
+def test_strange_values_of_a_description_are_a_sentence(
+    saved: Path, place: tuple[Any, ...], value: object, word: str
+) -> None:
+    content = json.loads((saved / "facegpt.json").read_text())
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (saved / "facegpt.json").write_text(json.dumps(content))
+    with pytest.raises(FaceGPTError, match=word) as caught:
+        load_facegpt(saved, HEAD, backbone=small_backbone(8))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, " " * 16_000_001, "\ud800"])
+def test_a_description_that_is_no_json_of_ours_is_refused(saved: Path, content: str) -> None:
+    (saved / "facegpt.json").write_text(content, errors="surrogatepass")
+    with pytest.raises(CheckpointError, match=r"facegpt\.json"):
+        read_description(saved)
 
 
 @pytest.mark.parametrize("file", ["adapter.safetensors", "face_head.safetensors"])

@@ -41,7 +41,7 @@ def test_a_bfloat16_backbone_trains_under_autocast_with_float32_parts(world, run
         "model.lora.dropout=0",
     ]
     rows = run_training(world.settings(tmp_path / "half", *more))
-    full = run_training(world.settings(tmp_path / "full", "model.lora.dropout=0"))
+    full = run_training(world.settings(tmp_path / "full", "model.dtype=float32", "model.lora.dropout=0"))
     for half, whole in zip(rows, full, strict=True):
         assert half["loss"] == pytest.approx(whole["loss"], rel=0.02) and half["loss"] != whole["loss"]
     adapter = load_file(tmp_path / "half" / "checkpoints" / "step_000004" / "adapter.safetensors")

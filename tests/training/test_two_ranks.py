@@ -13,6 +13,7 @@ import two_ranks
 from small_head import small_head
 from torch.nn.functional import cross_entropy
 
+from facegpt.model.generation import generate
 from facegpt.render.renderer import render
 
 
@@ -78,7 +79,7 @@ def expected():
             {"loss": loss.item(), "loss/face": torch.cat(face).mean().item(), "grad_norm": norm.item()}
         )
     replies = [
-        model.generate(*two_ranks.prompt_of(model, rank), max_new_tokens=6)[0].ids.tolist()
+        generate(model, *two_ranks.prompt_of(model, rank), max_new_tokens=6)[0].ids.tolist()
         for rank in range(2)
     ]
     return rows, {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}, replies
