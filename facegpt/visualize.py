@@ -16,7 +16,8 @@ from facegpt.head.mesh import Mesh
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.lighting import ambient
-from facegpt.render.renderer import Rendering, render_mesh
+from facegpt.render.renderer import render_mesh
+from facegpt.render.rendering import Rendering
 
 BACKGROUND = (0.925, 0.915, 0.900)  # warm light grey
 CLAY = (0.71, 0.66, 0.62)

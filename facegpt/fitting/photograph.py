@@ -22,7 +22,8 @@ from facegpt.losses.objective import FaceObjective
 from facegpt.losses.regularization import regularization
 from facegpt.render.camera import project
 from facegpt.render.lighting import sh_basis
-from facegpt.render.renderer import Rendering, render
+from facegpt.render.renderer import render
+from facegpt.render.rendering import Rendering
 from facegpt.sample import FaceTarget, FaceTargets
 
 CAMERA_UNITS = (100.0, 1.0, 1.0)  # about 9 per metre and two small lengths in metres: steps of their own

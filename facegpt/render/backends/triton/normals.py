@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facegpt.render.rasterize_triton import block
+from facegpt.render.backends.triton.rasterize import block
 
 
 class VertexNormals(torch.autograd.Function):
@@ -39,11 +39,11 @@ class VertexNormals(torch.autograd.Function):
         vertices, triangles, starts, incident, normals, length = ctx.saved_tensors
         # Through the division by the length: of the gradient only what turns the normal is left.
         along = (grad * normals).sum(dim=2, keepdim=True)
-        of_sum = ((grad - along * normals) / length[:, :, None]).contiguous()
+        grad_sum = ((grad - along * normals) / length[:, :, None]).contiguous()
         total, count = torch.empty_like(vertices), vertices.shape[1]
         size = block(count)
         _normals_backward[(triton.cdiv(max(count, 1), size), len(vertices))](
-            vertices, triangles, starts, incident, of_sum, total, count, BLOCK=size
+            vertices, triangles, starts, incident, grad_sum, total, count, BLOCK=size
         )
         return total, None
 
@@ -108,13 +108,13 @@ def _edges(points, triangles, t, live):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _normals_backward(  # type: ignore[no-untyped-def]
-    vertices, triangles, starts, incident, of_sum, total, count, BLOCK: tl.constexpr
+    vertices, triangles, starts, incident, grad_sum, total, count, BLOCK: tl.constexpr
 ):
     """One lane per vertex collects what its triangles owe it: for n = u x w it is w x g to u, g x u to w."""
     vertex = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     face = tl.program_id(1).to(tl.int64)
     real = vertex < count
-    points, sums = vertices + face * count * 3, of_sum + face * count * 3
+    points, sums = vertices + face * count * 3, grad_sum + face * count * 3
     start = tl.load(starts + vertex, mask=real, other=0)
     end = tl.load(starts + vertex + 1, mask=real, other=0)
     zero = tl.load(points + 3 * vertex, mask=real, other=0.0) * 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facegpt.head.compiled import as_array, loop
-from facegpt.render.threads import for_each_face
+from facegpt.render.backends.numba.threads import for_each_face
 
 
 def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int) -> Tensor:
