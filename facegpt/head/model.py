@@ -18,7 +18,7 @@ from facegpt.head.builtin.cache import builtin_head_data
 from facegpt.head.files.flame import FlameOptions, load_flame
 from facegpt.head.files.format import CONTOUR, HeadData, head_id, load_head_data
 from facegpt.head.landmarks import contour_row, head_yaw, surface_points
-from facegpt.head.lbs import blend, joint_rotations, joint_transforms, skin
+from facegpt.head.lbs import blend, joint_rotations, joint_transforms, linear_blend_skinning
 from facegpt.head.mesh import Mesh
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 
@@ -174,15 +174,15 @@ class HeadModel(nn.Module):
     def _pose_head(self, parameters: FaceParameters) -> HeadOutput:
         batch = len(parameters)
         coefficients = torch.cat([parameters.shape, parameters.expression], 1)  # (B, S+E)
-        joints = blend(coefficients, self.joint_template, self.joint_basis).view(batch, -1, 3)
+        joints = blend(coefficients, self.joint_template, self.joint_basis).view(batch, len(self.parents), 3)
         rotations = joint_rotations(self._axis_angles(parameters))  # (B, J, 3, 3)
         if self.has_correctives:
             feature = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             coefficients = torch.cat([coefficients, feature.flatten(1)], 1)
-        rest = blend(coefficients, self.template, self.basis).view(batch, 3, -1)
-        turned, translations, joints = joint_transforms(rotations, joints, self.parents)
-        vertices = skin(rest, self.skinning_weights, turned, translations)
-        head = turned[:, min(NECK, len(self.parents) - 1)]
+        rest = blend(coefficients, self.template, self.basis).view(batch, 3, len(self.v_template))
+        rotations, translations, joints = joint_transforms(rotations, joints, self.parents)
+        vertices = linear_blend_skinning(rest, self.skinning_weights, rotations, translations)
+        head = rotations[:, min(NECK, len(self.parents) - 1)]
         return HeadOutput(vertices, self._landmarks(vertices, head), joints)
 
     def mesh(self, parameters: FaceParameters, output: HeadOutput | None = None) -> Mesh:

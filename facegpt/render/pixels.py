@@ -79,7 +79,7 @@ def pack(values: Tensor, pixels: Pixels) -> Tensor:
     position, longest = pixels.padded_position
     batch = pixels.shape[0]
     block = values.new_zeros(len(values), batch * longest).index_copy(1, position, values)
-    return block.reshape(-1, batch, longest).permute(1, 2, 0)
+    return block.reshape(len(values), batch, longest).permute(1, 2, 0)
 
 
 def unpack(block: Tensor, pixels: Pixels) -> Tensor:

@@ -18,7 +18,7 @@ def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     batch, count, _ = vertices.shape
     # Rows (x, y, z of all B faces), so that one index moves 3B numbers.
     table = vertices.permute(1, 2, 0).reshape(count, -1)
-    a, b, c = (table.index_select(0, corner).reshape(-1, 3, batch) for corner in triangles.t())
+    a, b, c = (table.index_select(0, corner).reshape(len(triangles), 3, batch) for corner in triangles.t())
     cross_products = torch.linalg.cross(b - a, c - a, dim=1).flatten(1)
     total = torch.zeros_like(table)
     for corner in triangles.t():

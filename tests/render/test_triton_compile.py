@@ -14,8 +14,10 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from facegpt.render.backends.triton import interpolate, normals, rasterize, shade
+from importlib import import_module
 
+names = ("interpolate", "normals", "rasterize", "shade")
+interpolate, normals, rasterize, shade = (import_module("facegpt.render.backends.triton." + n) for n in names)
 indices = {"ids", "triangles", "starts", "incident", "keys"}
 short_indices = {"rows", "face", "triangle"}
 numbers = {"axis", "step", "channel", "grad_axis", "grad_step", "grad_channel"}

@@ -103,8 +103,9 @@ def _texels(uv, p, seen, count, height, width, BLOCK: tl.constexpr):  # type: ig
     """Per axis the lower and upper texel, the share of the upper one, and whether inside the border."""
     px = tl.load(uv + p, mask=seen, other=0.0) * width - 0.5
     py = (1 - tl.load(uv + count + p, mask=seen, other=0.0)) * height - 0.5
-    x = tl.minimum(tl.maximum(px, 0.0), width - 1.0)
-    y = tl.minimum(tl.maximum(py, 0.0), height - 1.0)
+    # Comparisons, which are false for NaN: only numbers within the texture become an index.
+    x = tl.where(px > 0, tl.where(px < width - 1.0, px, width - 1.0), 0.0)
+    y = tl.where(py > 0, tl.where(py < height - 1.0, py, height - 1.0), 0.0)
     left, top = x.to(tl.int32), y.to(tl.int32)
     right, bottom = tl.minimum(left + 1, width - 1), tl.minimum(top + 1, height - 1)
     return left, right, x - left, top, bottom, y - top, px == x, py == y
