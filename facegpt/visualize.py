@@ -97,13 +97,13 @@ def _studio(rendering: Rendering) -> Tensor:
         halfway = F.normalize(toward + color((0.0, 0.0, 1.0)), dim=1)
         glint = (normals * halfway).sum(dim=1, keepdim=True).clamp(min=0) ** 28
         shine = shine + color(strength).mean() * 0.07 * glint * (cosine > 0)
-    lit = (albedo**GAMMA * light + shine) * _openness(rendering)
+    lit = (albedo**GAMMA * light + shine) * ambient_occlusion(rendering)
     rows = torch.linspace(1.0, 0.90, height).to(albedo).reshape(1, 1, -1, 1)
     mask = rendering.mask[:, None]
     return mask * lit.clamp(0, 1) ** (1 / GAMMA) + (1 - mask) * color(BACKGROUND) * rows
 
 
-def _openness(rendering: Rendering) -> Tensor:
+def ambient_occlusion(rendering: Rendering) -> Tensor:
     """How much of its surroundings a pixel sees (1,1,H,W): darker where the neighbourhood is nearer.
 
     Not so towards the outline, where the surface turns away and everything beside a pixel is nearer.

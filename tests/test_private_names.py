@@ -38,9 +38,7 @@ def test_private_names_of_other_packages_are_still_there(module: str) -> None:
 
 def test_a_name_that_is_gone_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRIVATE_NAMES, "torch.cpu", {"_never_was": "something slows down"})
-    with pytest.raises(
-        pytest.fail.Exception, match=rf"torch {torch.__version__[:3]}.* has no torch.cpu._never_was"
-    ):
+    with pytest.raises(pytest.fail.Exception, match=r"torch \d.* has no torch.cpu._never_was any more"):
         test_private_names_of_other_packages_are_still_there("torch.cpu")
 
 
@@ -71,9 +69,7 @@ def private_names(tree: ast.Module) -> set[str]:
         name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
         if name.partition(".")[0] in modules and is_private(name.rpartition(".")[2]):
             found.add(name)
-    return {
-        name for name in found if not any(name != other and other.startswith(name + ".") for other in found)
-    }
+    return {name for name in found if not any(other.startswith(name + ".") for other in found)}
 
 
 def is_private(name: str) -> bool:

@@ -70,8 +70,9 @@ def test_a_hostile_parameter_is_an_error_that_names_face_and_group(
 @pytest.mark.usefixtures("unchecked")
 def test_numbers_that_slip_through_become_no_index(group: str, value: float, backend: str) -> None:
     """Forward and backward: not finite perhaps, but in bounds, and the other faces are as without them."""
-    if backend == "triton" and device_of(backend).type == "cpu":
-        pytest.skip("the interpreter's numpy is slow")
+    interpreted = backend == "triton" and device_of(backend).type == "cpu"
+    if interpreted and (group not in ("shape", "camera") or value not in (1e38, math.inf)):
+        pytest.skip("triton's interpreter is slow: two groups and two values must do")
     parameters = hostile_parameters(group, value)
     shown = there_and_back(parameters, backend)
     alone = there_and_back(small_head().mean_parameters(3, neck=True, eyes=True), backend)
