@@ -55,9 +55,9 @@ class RotationsFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (axis_angle,) = ctx.saved_tensors
-        total = torch.empty_like(axis_angle, memory_format=torch.contiguous_format)
-        _rotations_backward(as_array(axis_angle), as_array(grad), as_array(total))
-        return total
+        grad_axis_angle = torch.empty_like(axis_angle, memory_format=torch.contiguous_format)
+        _rotations_backward(as_array(axis_angle), as_array(grad), as_array(grad_axis_angle))
+        return grad_axis_angle
 
 
 class KinematicsFunction(torch.autograd.Function):
@@ -132,7 +132,7 @@ def _rotations(axis_angle, matrices):
 
 
 @loop
-def _rotations_backward(axis_angle, grad, total):
+def _rotations_backward(axis_angle, grad, grad_axis_angle):
     for n in range(len(axis_angle)):
         x, y, z = np.float64(axis_angle[n, 0]), np.float64(axis_angle[n, 1]), np.float64(axis_angle[n, 2])
         squared = x * x + y * y + z * z
@@ -147,9 +147,9 @@ def _rotations_backward(axis_angle, grad, total):
         grad_a = kx * x + ky * y + kz * z
         grad_b = (sx * x + sy * y + sz * z) / 2 - squared * trace
         radial = 2 * (grad_a * da + grad_b * db) - 2 * b * trace
-        total[n, 0] = a * kx + b * sx + radial * x
-        total[n, 1] = a * ky + b * sy + radial * y
-        total[n, 2] = a * kz + b * sz + radial * z
+        grad_axis_angle[n, 0] = a * kx + b * sx + radial * x
+        grad_axis_angle[n, 1] = a * ky + b * sy + radial * y
+        grad_axis_angle[n, 2] = a * kz + b * sz + radial * z
 
 
 @loop

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+pytest.importorskip("numba", reason="the numba package is not installed")
+
 from facegpt.render.backends.numba.threads import for_each_face
 
 

@@ -68,7 +68,7 @@ class BarycentricWeights(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         points, rows, weights = ctx.saved_tensors
-        total, count = _zeros_by_row(points), rows.shape[1]
+        grad_points, count = _zeros_by_row(points), rows.shape[1]
         size = block(count)
         _weights_backward[_programs(count, size)](
             points,
@@ -76,12 +76,12 @@ class BarycentricWeights(torch.autograd.Function):
             rows,
             weights,
             grad.contiguous(),
-            total,
-            *total.stride(),
+            grad_points,
+            *grad_points.stride(),
             count,
             BLOCK=size,
         )
-        return total, None, None
+        return grad_points, None, None
 
 
 class Interpolate(torch.autograd.Function):
@@ -192,7 +192,7 @@ def _weights(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _weights_backward(  # type: ignore[no-untyped-def]
-    points, axis, step, rows, weights, grad, total, grad_axis, grad_step, count, BLOCK: tl.constexpr
+    points, axis, step, rows, weights, grad, grad_points, grad_axis, grad_step, count, BLOCK: tl.constexpr
 ):
     p = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     i, j, k, seen = _rows(rows, p, count)
@@ -211,14 +211,14 @@ def _weights_backward(  # type: ignore[no-untyped-def]
     along_x = (a * (y1 - y2) + b * (y2 - y0) + c * (y0 - y1)) / area
     along_y = (a * (x2 - x1) + b * (x0 - x2) + c * (x1 - x0)) / area
     w = tl.load(weights + p, mask=seen, other=0.0)
-    tl.atomic_add(total + i * grad_step, -w * along_x, mask=seen, sem="relaxed")
-    tl.atomic_add(total + grad_axis + i * grad_step, -w * along_y, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + i * grad_step, -w * along_x, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + grad_axis + i * grad_step, -w * along_y, mask=seen, sem="relaxed")
     w = tl.load(weights + count + p, mask=seen, other=0.0)
-    tl.atomic_add(total + j * grad_step, -w * along_x, mask=seen, sem="relaxed")
-    tl.atomic_add(total + grad_axis + j * grad_step, -w * along_y, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + j * grad_step, -w * along_x, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + grad_axis + j * grad_step, -w * along_y, mask=seen, sem="relaxed")
     w = tl.load(weights + 2 * count + p, mask=seen, other=0.0)
-    tl.atomic_add(total + k * grad_step, -w * along_x, mask=seen, sem="relaxed")
-    tl.atomic_add(total + grad_axis + k * grad_step, -w * along_y, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + k * grad_step, -w * along_x, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + grad_axis + k * grad_step, -w * along_y, mask=seen, sem="relaxed")
 
 
 @triton.jit

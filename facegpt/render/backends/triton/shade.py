@@ -44,14 +44,14 @@ class SampleTexture(torch.autograd.Function):
         texture, uv, face = ctx.saved_tensors
         _, height, width, channels = texture.shape
         wanted, count = ctx.needs_input_grad[0], uv.shape[1]
-        total = torch.zeros_like(texture) if wanted else texture
+        grad_texture = torch.zeros_like(texture) if wanted else texture
         grad_uv, size = torch.empty_like(uv), block(count)
         _sample_backward[_programs(count, size)](
             texture,
             uv,
             face,
             grad.contiguous(),
-            total,
+            grad_texture,
             grad_uv,
             count,
             height,
@@ -60,7 +60,7 @@ class SampleTexture(torch.autograd.Function):
             GRAD_TEXTURE=wanted,
             BLOCK=size,
         )
-        return total if wanted else None, grad_uv, None
+        return grad_texture if wanted else None, grad_uv, None
 
 
 class Shade(torch.autograd.Function):
@@ -137,7 +137,7 @@ def _sample_backward(  # type: ignore[no-untyped-def]
     uv,
     face,
     grad,
-    total,
+    grad_texture,
     grad_uv,
     count,
     height,
@@ -167,10 +167,10 @@ def _sample_backward(  # type: ignore[no-untyped-def]
         grad_u += g * ((b - a) * (1 - fy) + (e - d) * fy)
         grad_v -= g * ((d - a) * (1 - fx) + (e - b) * fx)
         if GRAD_TEXTURE:
-            tl.atomic_add(total + upper_left, g * (1 - fx) * (1 - fy), mask=seen, sem="relaxed")
-            tl.atomic_add(total + upper_right, g * fx * (1 - fy), mask=seen, sem="relaxed")
-            tl.atomic_add(total + lower_left, g * (1 - fx) * fy, mask=seen, sem="relaxed")
-            tl.atomic_add(total + lower_right, g * fx * fy, mask=seen, sem="relaxed")
+            tl.atomic_add(grad_texture + upper_left, g * (1 - fx) * (1 - fy), mask=seen, sem="relaxed")
+            tl.atomic_add(grad_texture + upper_right, g * fx * (1 - fy), mask=seen, sem="relaxed")
+            tl.atomic_add(grad_texture + lower_left, g * (1 - fx) * fy, mask=seen, sem="relaxed")
+            tl.atomic_add(grad_texture + lower_right, g * fx * fy, mask=seen, sem="relaxed")
     tl.store(grad_uv + p, tl.where(inside_x & seen, grad_u * width, 0.0), mask=p < count)
     tl.store(grad_uv + count + p, tl.where(inside_y & seen, grad_v * height, 0.0), mask=p < count)
 
