@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from facegpt.head.mesh import Mesh
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.render.finite import check_parameters
 from facegpt.render.lighting import ambient
 from facegpt.render.renderer import render_mesh
 from facegpt.render.rendering import Rendering
@@ -55,10 +56,12 @@ def head_picture(
     yaw: radians by which the head is turned about the vertical axis beyond its pose, positive to the
     subject's left. clay: show the geometry without albedo. supersample: pixels per picture pixel and axis.
     Heads of one model are drawn to the same scale, so pictures can be compared.
-    Raises ValueError when the parameters are not those of one face.
+    Raises ValueError when the parameters are not those of one face, RenderingError, which is one too, when they
+    are not finite or huge.
     """
     if len(parameters) != 1:
         raise ValueError(f"a picture shows one face, got {len(parameters)}: pass parameters[k]")
+    check_parameters(parameters)
     mesh = head.mesh(parameters)
     if clay:
         colors = torch.tensor(CLAY).to(mesh.vertices).expand_as(mesh.vertices)
