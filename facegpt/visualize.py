@@ -56,8 +56,8 @@ def head_picture(
     yaw: radians by which the head is turned about the vertical axis beyond its pose, positive to the
     subject's left. clay: show the geometry without albedo. supersample: pixels per picture pixel and axis.
     Heads of one model are drawn to the same scale, so pictures can be compared.
-    Raises ValueError when the parameters are not those of one face, RenderingError, which is one too, when they
-    are not finite or huge.
+    Raises ValueError when the parameters are not those of one face; RenderingError, which is one too, when
+    they are not finite or huge.
     """
     if len(parameters) != 1:
         raise ValueError(f"a picture shows one face, got {len(parameters)}: pass parameters[k]")
