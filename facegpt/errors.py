@@ -35,3 +35,7 @@ class LandmarkError(SampleError):
 
 class TrainingError(FaceGPTError):
     """Training cannot go on."""
+
+
+class RenderingError(FaceGPTError, ValueError):
+    """Numbers that cannot be drawn, such as face parameters that are not finite, or an impossible request."""

@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from facegpt.head.mesh import Mesh
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.render.finite import check_parameters
 from facegpt.render.lighting import ambient
-from facegpt.render.renderer import Rendering, render_mesh
+from facegpt.render.renderer import render_mesh
+from facegpt.render.rendering import Rendering
 
 BACKGROUND = (0.925, 0.915, 0.900)  # warm light grey
 CLAY = (0.71, 0.66, 0.62)
@@ -54,10 +56,12 @@ def head_picture(
     yaw: radians by which the head is turned about the vertical axis beyond its pose, positive to the
     subject's left. clay: show the geometry without albedo. supersample: pixels per picture pixel and axis.
     Heads of one model are drawn to the same scale, so pictures can be compared.
-    Raises ValueError when the parameters are not those of one face.
+    Raises ValueError when the parameters are not those of one face; RenderingError, which is one too, when
+    they are not finite or huge.
     """
     if len(parameters) != 1:
         raise ValueError(f"a picture shows one face, got {len(parameters)}: pass parameters[k]")
+    check_parameters(parameters)
     mesh = head.mesh(parameters)
     if clay:
         colors = torch.tensor(CLAY).to(mesh.vertices).expand_as(mesh.vertices)
@@ -96,13 +100,13 @@ def _studio(rendering: Rendering) -> Tensor:
         halfway = F.normalize(toward + color((0.0, 0.0, 1.0)), dim=1)
         glint = (normals * halfway).sum(dim=1, keepdim=True).clamp(min=0) ** 28
         shine = shine + color(strength).mean() * 0.07 * glint * (cosine > 0)
-    lit = (albedo**GAMMA * light + shine) * _openness(rendering)
+    lit = (albedo**GAMMA * light + shine) * ambient_occlusion(rendering)
     rows = torch.linspace(1.0, 0.90, height).to(albedo).reshape(1, 1, -1, 1)
     mask = rendering.mask[:, None]
     return mask * lit.clamp(0, 1) ** (1 / GAMMA) + (1 - mask) * color(BACKGROUND) * rows
 
 
-def _openness(rendering: Rendering) -> Tensor:
+def ambient_occlusion(rendering: Rendering) -> Tensor:
     """How much of its surroundings a pixel sees (1,1,H,W): darker where the neighbourhood is nearer.
 
     Not so towards the outline, where the surface turns away and everything beside a pixel is nearer.

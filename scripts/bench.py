@@ -26,7 +26,7 @@ from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.head.reference import ReferenceHead
-from facegpt.render.backends import BACKENDS, resolve
+from facegpt.render.backends import BACKENDS, choose
 from facegpt.render.renderer import render
 
 Task = Callable[[], Callable[[], object]]  # runs the forward pass, returns the backward pass
@@ -192,7 +192,7 @@ def _usable(backend: str, device: torch.device) -> bool:
         reason = "it is measured on a GPU only"
     else:
         try:
-            resolve(backend, device)
+            choose(backend, device)
         except (ImportError, RuntimeError, ValueError) as error:
             reason = str(error)
     if reason:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from small_head import small_head
 
+from facegpt.errors import RenderingError
 from facegpt.visualize import BACKGROUND, INK, contact_sheet, draw_landmarks, head_picture, overlay, to_pil
 
 
@@ -72,6 +73,13 @@ def test_head_picture_of_several_faces_is_refused() -> None:
     head = small_head()
     with pytest.raises(ValueError, match="one face, got 2"):
         head_picture(head, head.mean_parameters(2), 16)
+
+
+def test_head_picture_of_numbers_that_are_none_is_refused() -> None:
+    mean = small_head().mean_parameters()
+    mean.albedo[0, 0] = float("nan")
+    with pytest.raises(RenderingError, match=r"face 0 of the batch of 1 has face parameters \(albedo\)"):
+        head_picture(small_head(), mean, 16)
 
 
 def test_overlay_mixes_inside_the_mask_only() -> None:

@@ -25,7 +25,7 @@ from facegpt.head.files.flame import load_flame
 from facegpt.head.files.format import HeadData, load_head_data
 from facegpt.head.head_id import BUILTIN_ID, head_id, is_builtin_id
 from facegpt.perception.recognizer import TINY_WEIGHTS, load_recognizer
-from facegpt.render.backends import BACKENDS, resolve
+from facegpt.render.backends import BACKENDS, choose
 
 ASSETS = Path(facegpt.__file__).parent / "assets"
 FAN_WEIGHTS = ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar")
@@ -272,7 +272,7 @@ def _renderer(name: str) -> Finding:
     device = torch.device("cuda" if torch.cuda.is_available() and name != "numba" else "cpu")
     found = _package(name)
     try:
-        resolve(name, device)
+        choose(name, device)
         found.note = "on the GPU" if device.type == "cuda" else ""
     except ValueError:  # it is fine, but not for this device
         found.note = "for a GPU only, and there is none"

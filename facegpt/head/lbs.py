@@ -18,9 +18,9 @@ _SERIES_BELOW = 0.25  # squared angle; seven terms are exact to 1e-16 there
 def joint_rotations(axis_angle: Tensor) -> Tensor:
     """`rotation_matrices` of (B,J,3) for the head, by compiled loops where they can be used."""
     if _compiled(axis_angle):
-        from facegpt.head.lbs_numba import Rotations
+        from facegpt.head.lbs_numba import RotationsFunction
 
-        matrices: Tensor = Rotations.apply(axis_angle.flatten(0, 1))
+        matrices: Tensor = RotationsFunction.apply(axis_angle.flatten(0, 1))
         return matrices.unflatten(0, axis_angle.shape[:2])
     return rotation_matrices(axis_angle)
 
@@ -60,7 +60,7 @@ def blend(coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
     Differentiable in the coefficients. torch's own backward pass of the product walks along the basis' long
     side with a stride, three times slower on a CPU.
     """
-    if torch._C._are_functorch_transforms_active():
+    if _under_transform():
         return torch.addmm(mean, coefficients, basis.t())
     blended: Tensor = _Blend.apply(coefficients, mean, basis)
     return blended
@@ -122,9 +122,11 @@ def joint_transforms(
     R p + t, and the posed joints (B,J,3).
     """
     if _compiled(rotations):
-        from facegpt.head.lbs_numba import Kinematics
+        from facegpt.head.lbs_numba import KinematicsFunction
 
-        transforms: tuple[Tensor, Tensor, Tensor] = Kinematics.apply(rotations, joints, tuple(parents))
+        transforms: tuple[Tensor, Tensor, Tensor] = KinematicsFunction.apply(
+            rotations, joints, tuple(parents)
+        )
         return transforms
     world, posed = [rotations[:, 0]], [joints[:, 0]]
     for joint, parent in enumerate(parents):
@@ -133,20 +135,21 @@ def joint_transforms(
         offset = (joints[:, joint] - joints[:, parent])[..., None]
         posed.append((world[parent] @ offset)[..., 0] + posed[parent])
         world.append(world[parent] @ rotations[:, joint])
-    turned, moved = torch.stack(world, 1), torch.stack(posed, 1)
-    return turned, moved - (turned @ joints[..., None])[..., 0], moved
+    world_rotations, positions = torch.stack(world, 1), torch.stack(posed, 1)
+    translations = positions - (world_rotations @ joints[..., None])[..., 0]
+    return world_rotations, translations, positions
 
 
-def skin(rest: Tensor, weights: Tensor, rotations: Tensor, translations: Tensor) -> Tensor:
+def linear_blend_skinning(rest: Tensor, weights: Tensor, rotations: Tensor, translations: Tensor) -> Tensor:
     """Linear blend skinning: v' = sum_j w_vj (R_j v + t_j).
 
     rest (B,3,V): x, y and z of the vertices apart, weights (J,V), rotations (B,J,3,3), translations (B,J,3)
     -> (B,V,3).
     """
     if _compiled(rest):
-        from facegpt.head.lbs_numba import Skin
+        from facegpt.head.lbs_numba import SkinningFunction
 
-        posed: Tensor = Skin.apply(rest, weights, rotations, translations)
+        posed: Tensor = SkinningFunction.apply(rest, weights, rotations, translations)
         return posed
     transforms = torch.cat([rotations, translations[..., None]], -1)  # (B, J, 3, 4)
     blended = (transforms.flatten(2).transpose(1, 2) @ weights).unflatten(1, (3, 4))  # (B, 3, 4, V)
@@ -158,7 +161,16 @@ def _compiled(tensor: Tensor) -> bool:
 
     They know first derivatives only, and nothing of `torch.func`.
     """
-    return tensor.is_cpu and _numba_works() and not torch._C._are_functorch_transforms_active()
+    return tensor.is_cpu and _numba_works() and not _under_transform()
+
+
+def _under_transform() -> bool:
+    """Whether `torch.func` is at work (vmap, jvp ...), which functions with a written gradient do not know.
+
+    torch has no public name for that; `tests/test_private_names.py` tells when this one goes.
+    """
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active
 
 
 @cache

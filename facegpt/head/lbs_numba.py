@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from facegpt.head.compiled import as_array, loop, vector_loop
 
 
-class Skin(torch.autograd.Function):
+class SkinningFunction(torch.autograd.Function):
     """planar rest vertices (B,3,V), weights (J,V), rotations (B,J,3,3), translations (B,J,3) -> (B,V,3)."""
 
     @staticmethod
@@ -34,14 +34,14 @@ class Skin(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
         rest, weights, transforms = ctx.saved_tensors
-        of_rest = torch.empty_like(rest, memory_format=torch.contiguous_format)
-        of_transforms = torch.zeros_like(transforms)
-        _skin_backward(*map(as_array, (rest, weights, transforms, grad, of_rest, of_transforms)))
-        matrices = of_transforms.unflatten(2, (3, 4))
-        return of_rest, None, matrices[..., :3], matrices[..., 3]
+        grad_rest = torch.empty_like(rest, memory_format=torch.contiguous_format)
+        grad_transforms = torch.zeros_like(transforms)
+        _skin_backward(*map(as_array, (rest, weights, transforms, grad, grad_rest, grad_transforms)))
+        matrices = grad_transforms.unflatten(2, (3, 4))
+        return grad_rest, None, matrices[..., :3], matrices[..., 3]
 
 
-class Rotations(torch.autograd.Function):
+class RotationsFunction(torch.autograd.Function):
     """axis-angle (N,3) in radians -> rotation matrices (N,3,3)."""
 
     @staticmethod
@@ -55,35 +55,46 @@ class Rotations(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (axis_angle,) = ctx.saved_tensors
-        total = torch.empty_like(axis_angle, memory_format=torch.contiguous_format)
-        _rotations_backward(as_array(axis_angle), as_array(grad), as_array(total))
-        return total
+        grad_axis_angle = torch.empty_like(axis_angle, memory_format=torch.contiguous_format)
+        _rotations_backward(as_array(axis_angle), as_array(grad), as_array(grad_axis_angle))
+        return grad_axis_angle
 
 
-class Kinematics(torch.autograd.Function):
+class KinematicsFunction(torch.autograd.Function):
     """rotations (B,J,3,3), rest joints (B,J,3), parents (J,) -> what `lbs.joint_transforms` returns."""
 
     @staticmethod
     def forward(
         ctx: Any, rotations: Tensor, joints: Tensor, parents: tuple[int, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        turned = torch.empty_like(rotations, memory_format=torch.contiguous_format)
-        moved, posed = torch.empty(2, *joints.shape, dtype=joints.dtype).unbind()
+        world_rotations = torch.empty_like(rotations, memory_format=torch.contiguous_format)
+        translations, posed = torch.empty(2, *joints.shape, dtype=joints.dtype).unbind()
         tree = np.array(parents)
-        _kinematics(tree, *map(as_array, (rotations, joints, turned, moved, posed)))
-        ctx.save_for_backward(rotations, joints, turned)
+        _kinematics(tree, *map(as_array, (rotations, joints, world_rotations, translations, posed)))
+        ctx.save_for_backward(rotations, joints, world_rotations)
         ctx.tree = tree
-        return turned, moved, posed
+        return world_rotations, translations, posed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        rotations, joints, turned = ctx.saved_tensors
-        of_turned, of_moved, of_posed = (grad.clone(memory_format=torch.contiguous_format) for grad in grads)
-        of_rotations, of_joints = torch.empty_like(turned), torch.zeros_like(of_moved)
-        tensors = (rotations, joints, turned, of_turned, of_moved, of_posed, of_rotations, of_joints)
+        rotations, joints, world_rotations = ctx.saved_tensors
+        grad_world_rotations, grad_translations, grad_posed = (
+            grad.clone(memory_format=torch.contiguous_format) for grad in grads
+        )
+        grad_rotations, grad_joints = torch.empty_like(world_rotations), torch.zeros_like(grad_translations)
+        tensors = (
+            rotations,
+            joints,
+            world_rotations,
+            grad_world_rotations,
+            grad_translations,
+            grad_posed,
+            grad_rotations,
+            grad_joints,
+        )
         _kinematics_backward(ctx.tree, *map(as_array, tensors))
-        return of_rotations, of_joints, None
+        return grad_rotations, grad_joints, None
 
 
 @loop
@@ -121,7 +132,7 @@ def _rotations(axis_angle, matrices):
 
 
 @loop
-def _rotations_backward(axis_angle, grad, total):
+def _rotations_backward(axis_angle, grad, grad_axis_angle):
     for n in range(len(axis_angle)):
         x, y, z = np.float64(axis_angle[n, 0]), np.float64(axis_angle[n, 1]), np.float64(axis_angle[n, 2])
         squared = x * x + y * y + z * z
@@ -133,16 +144,16 @@ def _rotations_backward(axis_angle, grad, total):
         sx = 2 * g[0, 0] * x + (g[0, 1] + g[1, 0]) * y + (g[0, 2] + g[2, 0]) * z
         sy = (g[0, 1] + g[1, 0]) * x + 2 * g[1, 1] * y + (g[1, 2] + g[2, 1]) * z
         sz = (g[0, 2] + g[2, 0]) * x + (g[1, 2] + g[2, 1]) * y + 2 * g[2, 2] * z
-        of_a = kx * x + ky * y + kz * z
-        of_b = (sx * x + sy * y + sz * z) / 2 - squared * trace
-        radial = 2 * (of_a * da + of_b * db) - 2 * b * trace
-        total[n, 0] = a * kx + b * sx + radial * x
-        total[n, 1] = a * ky + b * sy + radial * y
-        total[n, 2] = a * kz + b * sz + radial * z
+        grad_a = kx * x + ky * y + kz * z
+        grad_b = (sx * x + sy * y + sz * z) / 2 - squared * trace
+        radial = 2 * (grad_a * da + grad_b * db) - 2 * b * trace
+        grad_axis_angle[n, 0] = a * kx + b * sx + radial * x
+        grad_axis_angle[n, 1] = a * ky + b * sy + radial * y
+        grad_axis_angle[n, 2] = a * kz + b * sz + radial * z
 
 
 @loop
-def _kinematics(parents, rotations, joints, turned, moved, posed):
+def _kinematics(parents, rotations, joints, world_rotations, translations, posed):
     for n in range(joints.shape[0]):
         for j in range(joints.shape[1]):
             p = parents[j]
@@ -153,49 +164,59 @@ def _kinematics(parents, rotations, joints, turned, moved, posed):
                     if j > 0:
                         value = 0.0
                         for k in range(3):
-                            value += turned[n, p, r, k] * rotations[n, j, k, c]
-                        place += turned[n, p, r, c] * (joints[n, j, c] - joints[n, p, c])
-                    turned[n, j, r, c] = value
+                            value += world_rotations[n, p, r, k] * rotations[n, j, k, c]
+                        place += world_rotations[n, p, r, c] * (joints[n, j, c] - joints[n, p, c])
+                    world_rotations[n, j, r, c] = value
                 posed[n, j, r] = place
             for r in range(3):
                 back = posed[n, j, r]
                 for c in range(3):
-                    back -= turned[n, j, r, c] * joints[n, j, c]
-                moved[n, j, r] = back
+                    back -= world_rotations[n, j, r, c] * joints[n, j, c]
+                translations[n, j, r] = back
 
 
 @loop
 def _kinematics_backward(
-    parents, rotations, joints, turned, of_turned, of_moved, of_posed, of_rotations, of_joints
+    parents,
+    rotations,
+    joints,
+    world_rotations,
+    grad_world_rotations,
+    grad_translations,
+    grad_posed,
+    grad_rotations,
+    grad_joints,
 ):
-    """of_turned and of_posed collect on the way from the leaves to the root."""
+    """grad_world_rotations and grad_posed collect on the way from the leaves to the root."""
     for n in range(joints.shape[0]):
         for j in range(joints.shape[1] - 1, -1, -1):
             p = parents[j]
             for r in range(3):
-                g = of_moved[n, j, r]
-                of_posed[n, j, r] += g
+                g = grad_translations[n, j, r]
+                grad_posed[n, j, r] += g
                 for c in range(3):
-                    of_turned[n, j, r, c] -= g * joints[n, j, c]
-                    of_joints[n, j, c] -= g * turned[n, j, r, c]
+                    grad_world_rotations[n, j, r, c] -= g * joints[n, j, c]
+                    grad_joints[n, j, c] -= g * world_rotations[n, j, r, c]
             if j == 0:
                 for r in range(3):
-                    of_joints[n, 0, r] += of_posed[n, 0, r]
+                    grad_joints[n, 0, r] += grad_posed[n, 0, r]
                     for c in range(3):
-                        of_rotations[n, 0, r, c] = of_turned[n, 0, r, c]
+                        grad_rotations[n, 0, r, c] = grad_world_rotations[n, 0, r, c]
                 continue
             for r in range(3):
-                g = of_posed[n, j, r]
-                of_posed[n, p, r] += g
+                g = grad_posed[n, j, r]
+                grad_posed[n, p, r] += g
                 for c in range(3):
-                    of_turned[n, p, r, c] += g * (joints[n, j, c] - joints[n, p, c])
-                    of_joints[n, j, c] += g * turned[n, p, r, c]
-                    of_joints[n, p, c] -= g * turned[n, p, r, c]
+                    grad_world_rotations[n, p, r, c] += g * (joints[n, j, c] - joints[n, p, c])
+                    grad_joints[n, j, c] += g * world_rotations[n, p, r, c]
+                    grad_joints[n, p, c] -= g * world_rotations[n, p, r, c]
                     value = 0.0
                     for k in range(3):
-                        value += turned[n, p, k, r] * of_turned[n, j, k, c]
-                        of_turned[n, p, r, c] += of_turned[n, j, r, k] * rotations[n, j, c, k]
-                    of_rotations[n, j, r, c] = value
+                        value += world_rotations[n, p, k, r] * grad_world_rotations[n, j, k, c]
+                        grad_world_rotations[n, p, r, c] += (
+                            grad_world_rotations[n, j, r, k] * rotations[n, j, c, k]
+                        )
+                    grad_rotations[n, j, r, c] = value
 
 
 @vector_loop
@@ -235,7 +256,7 @@ def _blend(weights, transforms, start, size, blended):
 
 
 @vector_loop
-def _skin_backward(rest, weights, transforms, grad, of_rest, of_transforms):
+def _skin_backward(rest, weights, transforms, grad, grad_rest, grad_transforms):
     joints, count = weights.shape
     blended = np.empty((12, 512), rest.dtype)
     g = np.empty((3, 512), rest.dtype)
@@ -250,7 +271,7 @@ def _skin_backward(rest, weights, transforms, grad, of_rest, of_transforms):
                     grad[b, start + v, 2],
                 )
             for d in range(3):
-                out = of_rest[b, d, start : start + size]
+                out = grad_rest[b, d, start : start + size]
                 for v in range(size):
                     out[v] = (
                         blended[d, v] * g[0, v] + blended[4 + d, v] * g[1, v] + blended[8 + d, v] * g[2, v]
@@ -276,7 +297,7 @@ def _skin_backward(rest, weights, transforms, grad, of_rest, of_transforms):
                         sy += share * y[v]
                         sz += share * z[v]
                         s1 += share
-                    of_transforms[b, j, 4 * c] += sx
-                    of_transforms[b, j, 4 * c + 1] += sy
-                    of_transforms[b, j, 4 * c + 2] += sz
-                    of_transforms[b, j, 4 * c + 3] += s1
+                    grad_transforms[b, j, 4 * c] += sx
+                    grad_transforms[b, j, 4 * c + 1] += sy
+                    grad_transforms[b, j, 4 * c + 2] += sz
+                    grad_transforms[b, j, 4 * c + 3] += s1

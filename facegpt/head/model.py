@@ -19,7 +19,7 @@ from facegpt.head.files.flame import FlameOptions, load_flame
 from facegpt.head.files.format import CONTOUR, HeadData, load_head_data
 from facegpt.head.head_id import BUILTIN_ID, head_id, is_builtin_id, rounded_hash
 from facegpt.head.landmarks import contour_row, head_yaw, surface_points
-from facegpt.head.lbs import blend, joint_rotations, joint_transforms, skin
+from facegpt.head.lbs import blend, joint_rotations, joint_transforms, linear_blend_skinning
 from facegpt.head.mesh import Mesh
 from facegpt.head.parameters import DEFAULT_SCALE, FaceParameters, ParameterLayout
 
@@ -207,9 +207,9 @@ class HeadModel(nn.Module):
             feature = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             coefficients = torch.cat([coefficients, feature.flatten(1)], 1)
         rest = blend(coefficients, self.template, self.basis).view(batch, 3, len(self.v_template))
-        turned, translations, joints = joint_transforms(rotations, joints, self.parents)
-        vertices = skin(rest, self.skinning_weights, turned, translations)
-        head = turned[:, min(NECK, len(self.parents) - 1)]
+        rotations, translations, joints = joint_transforms(rotations, joints, self.parents)
+        vertices = linear_blend_skinning(rest, self.skinning_weights, rotations, translations)
+        head = rotations[:, min(NECK, len(self.parents) - 1)]
         return HeadOutput(vertices, self._landmarks(vertices, head), joints)
 
     def mesh(self, parameters: FaceParameters, output: HeadOutput | None = None) -> Mesh:

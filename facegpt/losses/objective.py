@@ -14,7 +14,7 @@ from facegpt.losses.perceptual import perceptual_loss
 from facegpt.losses.pixel import pixel_loss
 from facegpt.losses.regularization import regularization
 from facegpt.perception.recognizer import Recognizer, check_recognizer
-from facegpt.render.renderer import Rendering
+from facegpt.render.rendering import Rendering
 from facegpt.sample import FaceTargets
 
 

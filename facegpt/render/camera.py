@@ -24,13 +24,3 @@ def project(points: Tensor, camera: Tensor, height: int, width: int) -> Tensor:
     column = width / 2 + half * (scale * (x + right))
     row = height / 2 - half * (scale * (y + up))
     return torch.stack([column, row, -scale * z]).permute(1, 2, 0)
-
-
-def unproject(pixels: Tensor, camera: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of `project`: pixels and depth (B,N,3) to world points (B,N,3) in metres."""
-    half = min(height, width) / 2
-    scale = camera[:, None, :1]
-    centered = (pixels[..., :2] - pixels.new_tensor([width / 2, height / 2])) / pixels.new_tensor(
-        [half, -half]
-    )
-    return torch.cat([centered / scale - camera[:, None, 1:], -pixels[..., 2:] / scale], dim=-1)

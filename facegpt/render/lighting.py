@@ -13,8 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from facegpt.render.backends import resolve
-from facegpt.render.interpolate import Pixels, pack, unpack
+from facegpt.render.pixels import Pixels, pack, unpack
 
 BAND_CONSTANTS = (
     1 / math.sqrt(4 * math.pi),
@@ -43,16 +42,8 @@ def shade(normals: Tensor, lighting: Tensor) -> Tensor:
     return torch.bmm(light, bands).transpose(1, 2).reshape(normals.shape)
 
 
-def shade_at(normals: Tensor, lighting: Tensor, pixels: Pixels, backend: str = "auto") -> Tensor:
+def shade_at(normals: Tensor, lighting: Tensor, pixels: Pixels) -> Tensor:
     """`shade` for a list of pixels: unit normals (3,P) under their face's lighting (B,27) -> (3,P)."""
-    backend = resolve(backend, normals.device)
-    if backend in ("numba", "triton"):
-        if backend == "numba":
-            from facegpt.render.shade_numba import Shade
-        else:
-            from facegpt.render.shade_triton import Shade  # type: ignore[assignment]
-        shading: Tensor = Shade.apply(normals, lighting, pixels.face)
-        return shading
     return unpack(shade(pack(normals, pixels), lighting), pixels)
 
 

@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from facegpt.errors import RenderingError
 from facegpt.head.mesh import Mesh
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.render.backends import resolve
+from facegpt.render.backends import Backend, TextureSource, choose
 from facegpt.render.camera import project
-from facegpt.render.geometry import Geometry, see
-from facegpt.render.interpolate import interpolate, to_image, vertex_table
-from facegpt.render.lighting import shade_at
-from facegpt.render.rasterize import Fragments, triangle_ids
-from facegpt.render.silhouette import soften_outline
-from facegpt.render.supersample import enlarge, shrink
-from facegpt.render.surface import texture_at, vertex_normals
-
-
-@dataclass
-class Rendering:
-    """Images of B faces; see `facegpt.render.camera` for the frames.
-
-    image (B,3,H,W): albedo times shading, RGB, not clamped, on black or on the background given.
-    mask (B,H,W): 1 where a triangle is seen. skin_mask (B,H,W): 1 where that triangle counts as skin.
-    landmarks (B,L,2): pixels, x right, y down. triangle (B,H,W) int64: the one seen, -1 on the background.
-    normals (B,3,H,W): unit, world frame, 0 on the background. depth (B,H,W): smaller is nearer, 0 there.
-    fragments: which triangle each pixel sees, and where. The last three have gradients too, and are made when
-    they are asked for: training has no use for them.
-    """
-
-    image: Tensor
-    mask: Tensor
-    skin_mask: Tensor
-    landmarks: Tensor
-    triangle: Tensor
-    geometry: Callable[[], Geometry]
-
-    @property
-    def normals(self) -> Tensor:
-        return self.geometry().normals
-
-    @property
-    def depth(self) -> Tensor:
-        return self.geometry().depth
-
-    @property
-    def fragments(self) -> Fragments:
-        return self.geometry().fragments
+from facegpt.render.finite import check_faces, check_parameters
+from facegpt.render.geometry import SurfaceSamples, surface_at_pixels
+from facegpt.render.pixels import to_image, vertex_table
+from facegpt.render.rasterize import triangle_ids
+from facegpt.render.rendering import Rendering
+from facegpt.render.supersample import downsample, upsample_background
 
 
 def render(
@@ -61,43 +27,40 @@ def render(
     size: int | tuple[int, int],
     backend: str = "auto",
     background: Tensor | None = None,
-    silhouette: bool = False,
     supersample: int = 1,
 ) -> Rendering:
     """Render face parameters; gradients reach every group of them.
 
     size: side of a square image in pixels, or (height, width). backend: see `rasterize`.
     background: None (black), a colour (3,) or images (B,3,H,W), put behind the face.
-    silhouette: antialias image and mask along the outline, which gives them its gradient: see
-    `silhouette.soften_outline`. supersample: samples per pixel and axis, averaged, for pictures: see
-    `supersample.shrink`.
-    Raises ValueError when a face has vertices that are not finite.
+    supersample: samples per pixel and axis, averaged, for pictures: see `supersample.downsample`.
+    Parameters of another precision than the head's are converted to it.
+    Raises RenderingError, a ValueError, when a face has parameters or vertices that are not finite or huge:
+    see `finite`.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if supersample > 1:
         fine = (height * supersample, width * supersample)
-        behind = enlarge(background, supersample)
-        return shrink(render(head, parameters, fine, backend, behind, silhouette), supersample)
+        behind = upsample_background(background, supersample)
+        return downsample(render(head, parameters, fine, backend, behind), supersample)
+    chosen = choose(backend, parameters.camera.device)
     # Under autocast the small matrix products here would run in bfloat16: 3 digits are too few for pixels.
     with torch.autocast(parameters.camera.device.type, enabled=False):
+        check_parameters(parameters, chosen.waits)
         output = head(parameters)
-        camera, lighting, skin = parameters.camera, parameters.lighting, head.skin_triangles
-        if head.texture_basis is not None and resolve(backend, output.vertices.device) == "numba":
+        if chosen.shade_textured is not None and head.texture_basis is not None:
             # Most texels are not looked at: the texture is made where it is.
             mesh = Mesh(output.vertices, head.triangles, uv=head.uv, uv_triangles=head.uv_triangles)
-            texture = (head.texture_mean, head.texture_basis, parameters.albedo)
-            rendering = _render_fused(
-                mesh, texture, camera, lighting, height, width, background, skin, output.landmarks
+            texture = TextureSource(
+                mean=head.texture_mean, basis=head.texture_basis, coefficients=parameters.albedo
             )
         else:
             mesh = head.mesh(parameters, output)
-            rendering = render_mesh(
-                mesh, camera, lighting, height, width, backend, background, skin, output.landmarks
-            )
-        if silhouette:
-            projected = project(output.vertices, camera, height, width)
-            rendering = soften_outline(rendering, projected, head.triangles)
-        return rendering
+            texture = TextureSource(mesh.texture)
+        return _draw(
+            mesh, texture, parameters.camera, parameters.lighting, height, width, chosen, background,
+            head.skin_triangles, output.landmarks,
+        )  # fmt: skip
 
 
 def render_mesh(
@@ -114,91 +77,86 @@ def render_mesh(
     """Render a batch of meshes.
 
     camera (B,3), lighting (B,27), skin_triangles (F,) bool (None: every triangle is skin), landmarks (B,L,3)
-    in metres (None: the rendering has none); the rest as in `render`.
+    in metres (None: the rendering has none); the rest as in `render`. Everything is converted to the
+    vertices' precision, which is float32 at least.
+    Raises RenderingError, a ValueError, when vertices, light or uv coordinates are not finite or huge, or the
+    mesh has neither colours nor a texture of at least one texel.
     """
+    chosen = choose(backend, mesh.vertices.device)
     if mesh.colors is None and (mesh.texture is None or mesh.uv is None or mesh.uv_triangles is None):
-        raise ValueError("a mesh needs colors, or texture with uv and uv_triangles, to be rendered")
-    if mesh.texture is not None and resolve(backend, mesh.vertices.device) == "numba":
-        texture = (None, None, mesh.texture)
-        return _render_fused(
-            mesh, texture, camera, lighting, height, width, background, skin_triangles, landmarks
-        )
-    vertices = mesh.vertices
-    projected = project(vertices, camera, height, width)
-    normals = vertex_normals(vertices, mesh.triangles, backend)
-    ids = triangle_ids(projected, mesh.triangles, height, width, backend)
-    seen = see(projected, normals, mesh.triangles, ids, backend)
-    pixels, weights = seen.pixels, seen.weights
-    if mesh.colors is not None:
-        albedo = interpolate(vertex_table(mesh.colors), pixels.rows, weights, backend)
-    else:
-        assert mesh.texture is not None and mesh.uv is not None and mesh.uv_triangles is not None
-        uv_rows = mesh.uv_triangles.t().contiguous().index_select(1, pixels.triangle)
-        uv = interpolate(mesh.uv.t().to(vertices.dtype), uv_rows, weights, backend)
-        albedo = texture_at(mesh.texture, uv, pixels, backend)
-    image = to_image(albedo * shade_at(seen.normals, lighting, pixels, backend), pixels)
-    mask = (ids >= 0).to(vertices.dtype)
-    skin = mask if skin_triangles is None else mask * skin_triangles.take(ids.clamp(min=0))
-    points = _on_image(landmarks, camera, height, width)
-    image = _before(background, image, mask)
-    return Rendering(image, mask, skin, points, ids, cache(seen.geometry))
+        raise RenderingError("a mesh needs colors, or texture with uv and uv_triangles, to be rendered")
+    check_faces(lighting, "lighting coefficients", wait=chosen.waits)
+    if mesh.uv is not None and mesh.colors is None:
+        check_faces(mesh.uv[None], "uv coordinates", wait=chosen.waits)
+    return _draw(
+        mesh, TextureSource(mesh.texture), camera, lighting, height, width, chosen, background,
+        skin_triangles, landmarks,
+    )  # fmt: skip
 
 
-def _render_fused(
+def _draw(
     mesh: Mesh,
-    texture: tuple[Tensor | None, Tensor | None, Tensor],
+    texture: TextureSource,
     camera: Tensor,
     lighting: Tensor,
     height: int,
     width: int,
+    backend: Backend,
     background: Tensor | None,
     skin_triangles: Tensor | None,
     landmarks: Tensor | None,
 ) -> Rendering:
-    """`render_mesh` of a textured mesh on the CPU.
-
-    texture: mean, basis and coefficients as `fused_numba.Pixels` takes them.
-    """
-    from facegpt.render.fused_numba import Pixels, Vertices
-
-    assert mesh.uv is not None
-    vertices = mesh.vertices
-    projected, normals = Vertices.apply(vertices, camera.to(vertices), mesh.triangles, height, width)
-    ids = triangle_ids(projected, mesh.triangles, height, width, "numba")
-    mean, basis, coefficients = texture
-    if skin_triangles is None:
-        skin_triangles = torch.ones(len(mesh.triangles), dtype=torch.bool)
-    image, mask, skin = Pixels.apply(
-        projected,
-        normals,
-        lighting.to(vertices),
-        coefficients.to(vertices),
+    """Project, rasterize, shade, composite; a mesh without colors takes them from the texture."""
+    vertices = mesh.vertices.float() if mesh.vertices.itemsize < 4 else mesh.vertices
+    camera, lighting = camera.to(vertices.dtype), lighting.to(vertices.dtype)
+    projected, normals = backend.project(vertices, camera, mesh.triangles, height, width)
+    ids = triangle_ids(projected, mesh.triangles, height, width, backend)
+    samples = cache(lambda: surface_at_pixels(projected, normals, mesh.triangles, ids, backend))
+    if mesh.colors is None and 0 in texture.size:
+        raise RenderingError(f"a texture needs at least one texel, got {texture.size} of them")
+    if mesh.colors is None and backend.shade_textured is not None:
+        image, mask, skin_mask = backend.shade_textured(
+            projected, normals, ids, mesh, texture, lighting, skin_triangles
+        )
+    else:
+        image = _shade(samples(), mesh, texture.texture, lighting, backend)
+        mask = (ids >= 0).to(vertices.dtype)
+        skin_mask = mask if skin_triangles is None else mask * skin_triangles.take(ids.clamp(min=0))
+    return Rendering(
+        composite(image, mask, background),
+        mask,
+        skin_mask,
+        project_landmarks(landmarks, camera, height, width),
         ids,
-        mesh.triangles,
-        mesh.uv.to(vertices),
-        mesh.uv_triangles,
-        mean,
-        basis,
-        skin_triangles,
+        cache(lambda: samples().geometry()),
     )
 
-    @cache
-    def geometry() -> Geometry:
-        return see(projected, normals, mesh.triangles, ids, "numba").geometry()
 
-    points = _on_image(landmarks, camera, height, width)
-    return Rendering(_before(background, image, mask), mask, skin, points, ids, geometry)
+def _shade(
+    samples: SurfaceSamples, mesh: Mesh, texture: Tensor | None, lighting: Tensor, backend: Backend
+) -> Tensor:
+    """Albedo times shading at the covered pixels, as images (B,3,H,W) on black."""
+    pixels, dtype = samples.pixels, samples.weights.dtype
+    if texture is None or mesh.colors is not None:
+        assert mesh.colors is not None
+        albedo = backend.interpolate(vertex_table(mesh.colors.to(dtype)), pixels.rows, samples.weights)
+    else:
+        assert mesh.uv is not None and mesh.uv_triangles is not None
+        uv_rows = mesh.uv_triangles.t().contiguous().index_select(1, pixels.triangle)
+        uv = backend.interpolate(mesh.uv.t().to(dtype), uv_rows, samples.weights)
+        albedo = backend.texture_at(texture.to(dtype), uv, pixels)
+    return to_image(albedo * backend.shade_at(samples.normals, lighting, pixels), pixels)
 
 
-def _before(background: Tensor | None, image: Tensor, mask: Tensor) -> Tensor:
-    """The images, on black until now, on a background; see `render`."""
+def composite(image: Tensor, mask: Tensor, background: Tensor | None) -> Tensor:
+    """Images (B,3,H,W) on black put before a background; see `render`."""
     if background is None:
         return image
     behind = background.to(image)
     return image + (1 - mask[:, None]) * (behind.reshape(3, 1, 1) if behind.ndim == 1 else behind)
 
 
-def _on_image(landmarks: Tensor | None, camera: Tensor, height: int, width: int) -> Tensor:
+def project_landmarks(landmarks: Tensor | None, camera: Tensor, height: int, width: int) -> Tensor:
     """Landmarks (B,L,3) in metres as pixels (B,L,2); none if there are none."""
-    points = camera.new_zeros(len(camera), 0, 3) if landmarks is None else landmarks
+    points = camera.new_zeros(len(camera), 0, 3) if landmarks is None else landmarks.to(camera.dtype)
     return project(points, camera, height, width)[..., :2]

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from facegpt.render.geometry import Geometry
-from facegpt.render.rasterize import Fragments
+from facegpt.render.rendering import Fragments, Geometry, Rendering
 from facegpt.render.surface import unit
 
-if TYPE_CHECKING:
-    from facegpt.render.renderer import Rendering
 
-
-def shrink(rendering: Rendering, factor: int) -> Rendering:
+def downsample(rendering: Rendering, factor: int) -> Rendering:
     """A rendering at 1/factor of its size, each pixel the mean of its factor x factor samples.
 
     image is averaged with its background, mask and skin_mask become coverage in [0,1]; normals (made unit
@@ -56,7 +51,7 @@ def shrink(rendering: Rendering, factor: int) -> Rendering:
     )
 
 
-def enlarge(background: Tensor | None, factor: int) -> Tensor | None:
+def upsample_background(background: Tensor | None, factor: int) -> Tensor | None:
     """A background for the fine rendering: images (B,3,H,W) with every pixel repeated, a colour as it is."""
     if background is None or background.ndim == 1:
         return background

@@ -16,7 +16,7 @@ from torch import Tensor
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.lighting import directional, sh_basis
-from facegpt.render.renderer import Rendering
+from facegpt.render.rendering import Rendering
 
 SHAPE_SIGMA, ALBEDO_SIGMA = 0.8, 1.0
 MAX_YAW, MAX_PITCH, MAX_ROLL, MAX_JAW = math.radians(40), math.radians(20), math.radians(15), 0.4

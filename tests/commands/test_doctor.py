@@ -16,7 +16,7 @@ from facegpt.commands import doctor_parts as library
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEGPT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(library, "_package", lambda *names: library.Finding("1.2"))
-    monkeypatch.setattr(library, "resolve", lambda name, device: name)
+    monkeypatch.setattr(library, "choose", lambda name, device: name)
 
 
 def test_it_prints_the_table_and_writes_the_same_as_json(

@@ -100,7 +100,7 @@ def test_a_package_that_works_has_its_version_and_its_chatter_is_not_shown(
     code = "import sys\n__version__ = '7.5'\nprint('welcome')\nprint('warning', file=sys.stderr)\n"
     install(tmp_path, monkeypatch, "pytorch3d", code)
     install(tmp_path, monkeypatch, "face_alignment", code)
-    monkeypatch.setattr(doctor, "resolve", lambda name, device: name)
+    monkeypatch.setattr(doctor, "choose", lambda name, device: name)
     monkeypatch.setattr(doctor, "_version", lambda name: "")
     assert (part("renderer pytorch3d").state, part("renderer pytorch3d").version) == ("found", "7.5")
     assert "2DFAN4-11f355bf06.pth.tar" in part("face-alignment").note
@@ -127,7 +127,7 @@ def test_a_renderer_that_does_not_fit_the_device_is_found_but_said_so(
         raise ValueError("runs on a GPU")
 
     install(tmp_path, monkeypatch, "triton", "")
-    monkeypatch.setattr(doctor, "resolve", refuse)
+    monkeypatch.setattr(doctor, "choose", refuse)
     assert part("renderer triton").state == "found" and "GPU only" in part("renderer triton").note
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from facegpt.head.lbs import joint_transforms, rotation_matrices, skin
+from facegpt.head.lbs import joint_transforms, linear_blend_skinning, rotation_matrices
 
 PARENTS = [-1, 0, 1, 1, 1]
 
@@ -55,8 +55,8 @@ def random_pose(batch, seed=0):
 
 def test_skinning_equals_homogeneous_matrices_multiplied_joint_by_joint():
     angles, joints, vertices, weights = random_pose(batch=3)
-    turned, translations, posed = joint_transforms(rotation_matrices(angles), joints, PARENTS)
-    skinned = skin(vertices.mT, weights.mT, turned, translations)
+    rotations, translations, posed = joint_transforms(rotation_matrices(angles), joints, PARENTS)
+    skinned = linear_blend_skinning(vertices.mT, weights.mT, rotations, translations)
     for b in range(3):
         world = []
         for j, parent in enumerate(PARENTS):
@@ -77,8 +77,10 @@ def test_skinning_equals_homogeneous_matrices_multiplied_joint_by_joint():
 
 def test_no_rotation_moves_nothing():
     _, joints, vertices, weights = random_pose(batch=2)
-    turned, translations, posed = joint_transforms(
+    rotations, translations, posed = joint_transforms(
         rotation_matrices(torch.zeros_like(joints)), joints, PARENTS
     )
-    torch.testing.assert_close(skin(vertices.mT, weights.mT, turned, translations), vertices)
+    torch.testing.assert_close(
+        linear_blend_skinning(vertices.mT, weights.mT, rotations, translations), vertices
+    )
     torch.testing.assert_close(posed, joints)

@@ -10,33 +10,33 @@ import torch
 from torch import Tensor
 
 from facegpt.render import finite
-from facegpt.render.backends import available, resolve
-from facegpt.render.rasterize import rasterize, triangle_ids
+from facegpt.render.backends import available, choose
+from facegpt.render.rasterize import rasterize
 
 CPU = torch.device("cpu")
 
 
 def test_the_reference_works_everywhere_and_is_first() -> None:
     assert available(CPU)[0] == "torch"
-    assert resolve("torch", torch.device("meta")) == "torch"
+    assert choose("torch", torch.device("meta")).name == "torch"
 
 
 def test_auto_is_the_fastest_that_can_be_used() -> None:
-    assert resolve("auto", CPU) == ("numba" if "numba" in available(CPU) else "torch")
-    assert resolve("auto", torch.device("meta")) == "torch"
+    assert choose("auto", CPU).name == ("numba" if "numba" in available(CPU) else "torch")
+    assert choose("auto", torch.device("meta")).name == "torch"
 
 
 def test_numba_does_not_run_on_another_device() -> None:
     with pytest.raises(ValueError, match="numba rasterizer runs on the CPU"):
-        resolve("numba", torch.device("cuda"))
+        choose("numba", torch.device("cuda"))
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "facegpt.render.rasterize_pytorch3d", raising=False)
+    monkeypatch.delitem(sys.modules, "facegpt.render.backends.pytorch3d", raising=False)
     for name in {"pytorch3d", *(name for name in sys.modules if name.startswith("pytorch3d."))}:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="pytorch3d"):
-        resolve("pytorch3d", CPU)
+        choose("pytorch3d", CPU)
     assert "pytorch3d" not in available(CPU)
 
 
@@ -48,13 +48,13 @@ def test_an_answer_from_the_gpu_is_read_when_it_has_arrived(monkeypatch: pytest.
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
     vertices = torch.zeros(3, 2, 3)
     vertices[1, 0, 2] = float("nan")
-    finite.check_finite(vertices, wait=False)
-    finite.check_finite(torch.zeros(3, 2, 3), wait=False)  # not arrived yet: nothing is said
+    finite.check_vertices(vertices, wait=False)
+    finite.check_vertices(torch.zeros(3, 2, 3), wait=False)  # not arrived yet: nothing is said
     arrived.append(True)
     with pytest.raises(ValueError, match="in an earlier call face 1 of the batch of 3"):
-        finite.check_finite(torch.zeros(3, 2, 3), wait=False)
-    finite.check_answers()  # the good answer behind it; nothing is left
-    assert not finite._under_way
+        finite.check_vertices(torch.zeros(3, 2, 3), wait=False)
+    finite.poll()  # the good answer behind it; nothing is left
+    assert not finite._pending
 
 
 @dataclass
@@ -115,9 +115,9 @@ def fake_pytorch3d(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "pytorch3d.structures", structures)
     structures.Meshes = FakeMeshes  # type: ignore[attr-defined]
     sys.modules[".".join(names)].rasterize_meshes = fake_rasterize_meshes  # type: ignore[attr-defined]
-    monkeypatch.delitem(sys.modules, "facegpt.render.rasterize_pytorch3d", raising=False)
+    monkeypatch.delitem(sys.modules, "facegpt.render.backends.pytorch3d", raising=False)
     yield
-    sys.modules.pop("facegpt.render.rasterize_pytorch3d", None)
+    sys.modules.pop("facegpt.render.backends.pytorch3d", None)
 
 
 @pytest.mark.parametrize(("height", "width"), [(14, 14), (9, 21), (23, 8), (1, 1)])
@@ -152,12 +152,12 @@ def test_gradients_are_those_of_pytorch3d() -> None:
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
     from pytorch3d.structures import Meshes
 
-    from facegpt.render.rasterize_pytorch3d import to_ndc
+    from facegpt.render.backends.pytorch3d import to_ndc
 
     random = torch.Generator().manual_seed(0)
     corners = 8 * torch.randn(2, 12, 3, 3, generator=random) + 10 * torch.rand(2, 12, 1, 3, generator=random)
     start, triangles = corners.flatten(1, 2) + 6, torch.arange(36).reshape(12, 3)
-    of_weights, of_depth = (
+    grad_weights, grad_depth = (
         torch.randn(2, 22, 22, 3, generator=random),
         torch.randn(2, 22, 22, generator=random),
     )
@@ -175,13 +175,13 @@ def test_gradients_are_those_of_pytorch3d() -> None:
             )
             depth = depth + start[..., 2].amin() - 1
         covered = (ids >= 0).float()
-        loss = (covered * (of_depth * depth + (of_weights * weights).sum(3))).sum()
+        loss = (covered * (grad_depth * depth + (grad_weights * weights).sum(3))).sum()
         found.append((covered, torch.autograd.grad(loss, vertices)[0]))
     (covered, ours), (covered_too, theirs) = found
     assert torch.equal(covered, covered_too)
     # `to_ndc` takes the nearest vertex's z off every depth, so theirs holds minus their sum there.
     nearest = start[..., 2] == start[..., 2].amin()
-    theirs[nearest] += torch.tensor([0.0, 0.0, 1.0]) * (covered * of_depth).sum()
+    theirs[nearest] += torch.tensor([0.0, 0.0, 1.0]) * (covered * grad_depth).sum()
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
     assert ours.abs().max() > 1
 
@@ -189,4 +189,4 @@ def test_gradients_are_those_of_pytorch3d() -> None:
 @pytest.mark.usefixtures("fake_pytorch3d")
 def test_pytorch3d_gets_nothing_that_is_behind_its_viewer() -> None:
     flat = torch.tensor([[[-9.0, -9.0, -700.0], [30.0, -9.0, -700.0], [-9.0, 30.0, -700.0]]])
-    assert (triangle_ids(flat, torch.tensor([[0, 1, 2]]), 4, 4, "pytorch3d") == 0).all()
+    assert (rasterize(flat, torch.tensor([[0, 1, 2]]), 4, 4, "pytorch3d").triangle == 0).all()

@@ -73,7 +73,7 @@ def test_threads_change_nothing_to_the_last_bit() -> None:
 
 def test_blocks_of_pixels_do_not_show() -> None:
     """More covered pixels than fit into one block of the loops, and a last block that is not full."""
-    from facegpt.render.pixels_numba import BLOCK
+    from facegpt.render.backends.numba.shade import BLOCK
 
     head, parameters = small_head(), faces(1).to(torch.float32)
     sizes = [render(head, parameters, size, "numba").mask.sum() for size in (8, 90)]

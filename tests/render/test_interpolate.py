@@ -1,26 +1,12 @@
-"""Weights and interpolation: analytic gradients against finite differences, loops against tensors."""
+"""Weights and interpolation: analytic gradients against finite differences."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from facegpt.render.interpolate import (
-    SLIVER_AREA,
-    Pixels,
-    barycentric_weights,
-    covered_pixels,
-    interpolate,
-    to_image,
-    vertex_table,
-)
-from facegpt.render.rasterize import triangle_ids
-
-
-@pytest.fixture(params=["torch", "numba"])
-def backend(request: pytest.FixtureRequest) -> str:
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    return str(request.param)
+from facegpt.render import rasterize
+from facegpt.render.interpolate import SLIVER_AREA, barycentric_weights, interpolate
+from facegpt.render.pixels import Pixels, covered_pixels, to_image, vertex_table
 
 
 def scene(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Pixels]:
@@ -29,7 +15,8 @@ def scene(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Pixels]:
     strip = torch.stack([strip, strip.flip(1) + 0.3])
     vertices = torch.cat([strip, torch.linspace(-1, 1, 12).reshape(2, 6, 1)], dim=2).to(dtype)
     triangles = torch.tensor([[0, 1, 2], [1, 3, 2], [2, 4, 3], [3, 4, 5]])
-    return vertices, covered_pixels(triangle_ids(vertices, triangles, 12, 12, "torch"), triangles, 6, dtype)
+    ids = rasterize(vertices, triangles, 12, 12, "torch").triangle
+    return vertices, covered_pixels(ids, triangles, 6, dtype)
 
 
 def test_lists_covered_pixels_in_image_order() -> None:
@@ -53,38 +40,38 @@ def test_to_image_puts_values_back_where_they_came_from() -> None:
     assert flat.count_nonzero() == values.numel()
 
 
-def test_weights_reproduce_linear_functions_of_the_image_plane(backend: str) -> None:
+def test_weights_reproduce_linear_functions_of_the_image_plane() -> None:
     vertices, pixels = scene()
     table = vertex_table(vertices)
-    weights = barycentric_weights(table[:2], pixels, backend)
-    torch.testing.assert_close(interpolate(table[:2], pixels.rows, weights, backend), pixels.centers)
+    weights = barycentric_weights(table[:2], pixels)
+    torch.testing.assert_close(interpolate(table[:2], pixels.rows, weights), pixels.centers)
     torch.testing.assert_close(weights.sum(dim=0), torch.ones(len(pixels.index), dtype=torch.float64))
 
 
-def test_weights_of_a_triangle_are_ratios_of_areas(backend: str) -> None:
+def test_weights_of_a_triangle_are_ratios_of_areas() -> None:
     points = torch.tensor([[0.0, 4.0, 0.0], [0.0, 0.0, 4.0]])
     one = torch.tensor([0])
     pixels = Pixels(one, one, one, torch.tensor([[0], [1], [2]]), torch.tensor([[0.5], [1.5]]), (1, 4, 4))
-    weights = barycentric_weights(points, pixels, backend)
+    weights = barycentric_weights(points, pixels)
     torch.testing.assert_close(weights[:, 0], torch.tensor([0.5, 0.125, 0.375]))
 
 
-def test_gradient_of_weights_matches_finite_differences(backend: str) -> None:
+def test_gradient_of_weights_matches_finite_differences() -> None:
     vertices, pixels = scene()
     points = vertex_table(vertices)[:2].contiguous().requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: barycentric_weights(p, pixels, backend), points)
+    assert torch.autograd.gradcheck(lambda p: barycentric_weights(p, pixels), points)
 
 
-def test_gradient_of_interpolation_matches_finite_differences(backend: str) -> None:
+def test_gradient_of_interpolation_matches_finite_differences() -> None:
     vertices, pixels = scene()
     table = torch.randn(4, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    weights = barycentric_weights(vertex_table(vertices)[:2], pixels, backend)
+    weights = barycentric_weights(vertex_table(vertices)[:2], pixels)
     inputs = (table.requires_grad_(), weights.requires_grad_())
-    assert torch.autograd.gradcheck(lambda t, w: interpolate(t, pixels.rows, w, backend), inputs)
+    assert torch.autograd.gradcheck(lambda t, w: interpolate(t, pixels.rows, w), inputs)
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_gradient_of_a_sliver_is_bounded(backend: str, flip: bool) -> None:
+def test_gradient_of_a_sliver_is_bounded(flip: bool) -> None:
     """A triangle a millionth of a pixel wide: its exact gradient would be a million per pixel of motion."""
     points = torch.tensor([[0.5, 0.5, 0.5 + 1e-6], [0.0, 1.0, 0.5]], dtype=torch.float64)
     rows = torch.tensor([[0], [2], [1]] if flip else [[0], [1], [2]])
@@ -92,32 +79,18 @@ def test_gradient_of_a_sliver_is_bounded(backend: str, flip: bool) -> None:
     center = torch.tensor([[0.5 + 5e-7], [0.5]], dtype=torch.float64)
     pixels = Pixels(one, one, one, rows, center, (1, 1, 1))
     points.requires_grad_()
-    weights = barycentric_weights(points, pixels, backend)
+    weights = barycentric_weights(points, pixels)
     torch.testing.assert_close(weights.sum(), torch.tensor(1.0, dtype=torch.float64))
     (grad,) = torch.autograd.grad(weights[2 if not flip else 1, 0], points)
     assert 0 < grad.abs().max() <= 1 / SLIVER_AREA
 
 
-def test_loops_and_tensors_agree_in_float32() -> None:
-    pytest.importorskip("numba")
-    vertices, pixels = scene(torch.float32)
-    results = []
-    for backend in ("torch", "numba"):
-        table = vertex_table(vertices).requires_grad_()
-        weights = barycentric_weights(table[:2], pixels, backend)
-        values = interpolate(table, pixels.rows, weights, backend)
-        loss = (values * torch.arange(1.0, 4.0)[:, None]).square().sum()
-        results.append((weights.detach(), values.detach(), torch.autograd.grad(loss, table)[0]))
-    for slow, fast in zip(*results, strict=True):
-        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-3)
-
-
-def test_no_covered_pixel_is_an_empty_list_with_zero_gradient(backend: str) -> None:
+def test_no_covered_pixel_is_an_empty_list_with_zero_gradient() -> None:
     triangles = torch.tensor([[0, 1, 2]])
     pixels = covered_pixels(torch.full((2, 4, 4), -1), triangles, 3, torch.float32)
     table = torch.rand(3, 6, requires_grad=True)
-    weights = barycentric_weights(table[:2], pixels, backend)
-    image = to_image(interpolate(table, pixels.rows, weights, backend), pixels)
+    weights = barycentric_weights(table[:2], pixels)
+    image = to_image(interpolate(table, pixels.rows, weights), pixels)
     assert image.shape == (2, 3, 4, 4)
     (grad,) = torch.autograd.grad(image.sum(), table)
     assert (grad == 0).all()

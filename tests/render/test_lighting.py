@@ -3,12 +3,11 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 
 from facegpt.head.parameters import UNIT_AMBIENT
-from facegpt.render.interpolate import Pixels
 from facegpt.render.lighting import ambient, directional, sh_basis, shade, shade_at
+from facegpt.render.pixels import Pixels
 
 
 def sphere() -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,18 +83,15 @@ def test_shading_gradients_match_finite_differences() -> None:
     assert torch.autograd.gradcheck(shade, (normals, lighting.requires_grad_()))
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
-def test_listed_pixels_are_shaded_by_the_light_of_their_face(backend: str) -> None:
-    if backend == "numba":
-        pytest.importorskip("numba")
+def test_listed_pixels_are_shaded_by_the_light_of_their_face() -> None:
     face = torch.tensor([0, 0, 0, 1, 1])
     none = torch.zeros(3, 5, dtype=torch.int64)
     pixels = Pixels(torch.arange(5), face, face, none, none[:2], (2, 2, 5))
     normals = unit_vectors(5, 6).T.contiguous().requires_grad_()
     lighting = torch.randn(2, 27, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    shading = shade_at(normals, lighting, pixels, backend)
+    shading = shade_at(normals, lighting, pixels)
     for p in range(5):
         alone = shade(normals[:, p].reshape(1, 1, 3), lighting[face[p]][None])
         torch.testing.assert_close(shading[:, p], alone[0, 0])
     inputs = (normals, lighting.requires_grad_())
-    assert torch.autograd.gradcheck(lambda n, light: shade_at(n, light, pixels, backend), inputs)
+    assert torch.autograd.gradcheck(lambda n, light: shade_at(n, light, pixels), inputs)

@@ -8,9 +8,11 @@ import torch
 from backend_device import device_of, need
 from torch import Tensor
 
-from facegpt.render import rasterize_torch
-from facegpt.render.finite import check_answers
-from facegpt.render.rasterize import SUBPIXELS, Fragments
+from facegpt.render.backends import choose
+from facegpt.render.backends import torch as reference
+from facegpt.render.finite import poll
+from facegpt.render.rasterize import SUBPIXELS
+from facegpt.render.rendering import Fragments
 
 exact = importlib.import_module("facegpt.render.rasterize")  # the package has a function of that name
 
@@ -23,7 +25,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int, backend: str) -> Tensor:
     device = device_of(backend)
-    return exact.triangle_ids(vertices.to(device), triangles.to(device), height, width, backend).cpu()
+    chosen = choose(backend, device)
+    return exact.triangle_ids(vertices.to(device), triangles.to(device), height, width, chosen).cpu()
 
 
 def rasterize(vertices: Tensor, triangles: Tensor, height: int, width: int, backend: str) -> Fragments:
@@ -31,7 +34,7 @@ def rasterize(vertices: Tensor, triangles: Tensor, height: int, width: int, back
     seen = exact.rasterize(vertices.to(device), triangles.to(device), height, width, backend)
     if device.type == "cuda":
         torch.cuda.synchronize()
-        check_answers()
+        poll()
     return Fragments(seen.triangle.cpu(), seen.barycentric.cpu(), seen.depth.cpu())
 
 
@@ -232,7 +235,7 @@ def test_numba_on_two_threads_sees_the_same_triangles() -> None:
 def test_chunks_do_not_change_the_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     vertices, triangles = random_mesh(6, 2, 60, 40, 6)
     whole = triangle_ids(vertices, triangles, 30, 30, "torch")
-    monkeypatch.setattr(rasterize_torch, "CANDIDATES_PER_CHUNK", 50)
+    monkeypatch.setattr(reference, "CANDIDATES_PER_CHUNK", 50)
     assert torch.equal(triangle_ids(vertices, triangles, 30, 30, "torch"), whole)
 
 

@@ -1,5 +1,7 @@
 """The renderer: analytic pictures, invariances and gradients of every parameter group."""
 
+from typing import Any
+
 import pytest
 import torch
 from small_head import small_head
@@ -9,7 +11,7 @@ from facegpt.head.mesh import Mesh
 from facegpt.head.parameters import FaceParameters
 from facegpt.render import render, render_mesh, renderer
 from facegpt.render.camera import project
-from facegpt.render.geometry import see
+from facegpt.render.geometry import SurfaceSamples, surface_at_pixels
 from facegpt.render.lighting import ambient, directional
 
 
@@ -48,17 +50,22 @@ def test_a_quad_that_faces_the_camera_shows_its_texture(backend: str) -> None:
     torch.testing.assert_close(rendering.normals, towards)
 
 
-def test_geometry_is_made_once_and_by_compiled_loops_only_when_asked_for(
+def test_geometry_is_made_once_and_by_the_fused_loops_only_when_asked_for(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(renderer, "see", lambda *given: calls.append("see") or see(*given))
+
+    def look(*given: Any) -> SurfaceSamples:
+        calls.append("looked")
+        return surface_at_pixels(*given)
+
+    monkeypatch.setattr(renderer, "surface_at_pixels", look)
     rendering = render(small_head(), varied_parameters(dtype=torch.float32), 20, backend)
-    assert calls == ([] if backend == "numba" else ["see"])
+    assert calls == ([] if backend == "numba" else ["looked"])
     assert rendering.normals is rendering.normals
     assert rendering.depth is rendering.fragments.depth
     assert torch.equal(rendering.fragments.triangle, rendering.triangle)
-    assert calls == ["see"]
+    assert calls == ["looked"]
 
 
 def test_an_oblong_image_shows_the_quad_in_its_middle(backend: str) -> None:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from facegpt.render.interpolate import Pixels
-from facegpt.render.surface import sample_texture, texture_at, unit, vertex_normals
+from facegpt.render.backends import choose
+from facegpt.render.pixels import Pixels
+from facegpt.render.surface import sample_texture, texture_at, unit
 
 
 @pytest.fixture(params=["torch", "numba"])
@@ -12,6 +13,11 @@ def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "numba":
         pytest.importorskip("numba")
     return str(request.param)
+
+
+def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor, backend: str) -> torch.Tensor:
+    camera = torch.ones(len(vertices), 3, dtype=vertices.dtype)
+    return choose(backend, vertices.device).project(vertices, camera, triangles, 8, 8)[1]
 
 
 OCTAHEDRON = torch.tensor(
@@ -97,7 +103,7 @@ def test_texture_of_listed_pixels_is_that_of_their_face() -> None:
     texture = torch.rand(2, 4, 5, 3, generator=random)
     uv = torch.rand(2, 7, generator=random) * 2 - 0.5  # beyond the border too
     faces = [0, 0, 0, 0, 1, 1, 1]
-    texels = texture_at(texture, uv, listed_pixels(faces), "torch")
+    texels = texture_at(texture, uv, listed_pixels(faces))
     for p, face in enumerate(faces):
         expected = sample_texture(texture[face : face + 1], uv[:, p].reshape(1, 1, 2))[0, 0]
         torch.testing.assert_close(texels[:, p], expected)
@@ -108,12 +114,12 @@ def test_gradients_of_listed_texture_match_finite_differences() -> None:
     texture = torch.rand(2, 4, 5, 3, generator=random, dtype=torch.float64, requires_grad=True)
     uv = (torch.rand(2, 7, generator=random, dtype=torch.float64) * 1.6 - 0.3).requires_grad_()
     pixels = listed_pixels([0, 0, 1, 1, 1, 1, 1])
-    assert torch.autograd.gradcheck(lambda t, u: texture_at(t, u, pixels, "torch"), (texture, uv))
+    assert torch.autograd.gradcheck(lambda t, u: texture_at(t, u, pixels), (texture, uv))
 
 
 def test_texture_without_gradient_still_passes_one_to_uv() -> None:
     texture = torch.tensor([0.0, 1.0, 3.0]).reshape(1, 1, 3, 1).expand(2, 1, 3, 1)
     uv = torch.tensor([[0.4, 0.6], [0.5, 0.5]], requires_grad=True)
-    texels = texture_at(texture, uv, listed_pixels([0, 1]), "torch")
+    texels = texture_at(texture, uv, listed_pixels([0, 1]))
     (grad,) = torch.autograd.grad(texels.sum(), uv)
     torch.testing.assert_close(grad, torch.tensor([[3.0, 6.0], [0.0, 0.0]]))

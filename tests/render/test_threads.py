@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from facegpt.render.threads import for_each_face
+pytest.importorskip("numba", reason="the numba package is not installed")
+
+from facegpt.render.backends.numba.threads import for_each_face
 
 
 @pytest.fixture(autouse=True)

@@ -14,19 +14,21 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from facegpt.render import interpolate_triton, normals_triton, rasterize_triton, shade_triton
+from importlib import import_module
 
+names = ("interpolate", "normals", "rasterize", "shade")
+interpolate, normals, rasterize, shade = (import_module("facegpt.render.backends.triton." + n) for n in names)
 indices = {"ids", "triangles", "starts", "incident", "keys"}
 short_indices = {"rows", "face", "triangle"}
-numbers = {"axis", "step", "channel", "of_axis", "of_step", "of_channel"}
+numbers = {"axis", "step", "channel", "grad_axis", "grad_step", "grad_channel"}
 numbers |= {"count", "height", "width", "pixels", "vertex_count"}
 fixed = {"BLOCK": 128, "SMALL": 256, "STEP": 1, "CHANNELS": 3}
-fixed |= {"OF_TABLE": True, "OF_WEIGHTS": True, "OF_TEXTURE": True}
+fixed |= {"GRAD_TABLE": True, "GRAD_WEIGHTS": True, "GRAD_TEXTURE": True}
 kernels = {
-    rasterize_triton: ["_draw"],
-    interpolate_triton: ["_list", "_weights", "_weights_backward", "_interpolate", "_interpolate_backward"],
-    normals_triton: ["_normals", "_normals_backward"],
-    shade_triton: ["_sample", "_sample_backward", "_shade", "_shade_backward"],
+    rasterize: ["_draw"],
+    interpolate: ["_list", "_weights", "_weights_backward", "_interpolate", "_interpolate_backward"],
+    normals: ["_normals", "_normals_backward"],
+    shade: ["_sample", "_sample_backward", "_shade", "_shade_backward"],
 }
 # A launch makes a constant of every number that is 1, such as the width of a picture of one column.
 for ones in (False, True):

@@ -17,18 +17,10 @@ pytest.importorskip("triton", reason="the triton package is not installed")
 
 from facegpt.head.mesh import Mesh
 from facegpt.head.parameters import FaceParameters
-from facegpt.render import render, render_mesh
-from facegpt.render.backends import resolve
-from facegpt.render.interpolate import (
-    barycentric_weights,
-    covered_pixels,
-    interpolate,
-    to_image,
-    vertex_table,
-)
-from facegpt.render.lighting import shade_at
+from facegpt.render import render, render_mesh, renderer
+from facegpt.render.backends import choose
+from facegpt.render.pixels import to_image, vertex_table
 from facegpt.render.rasterize import triangle_ids
-from facegpt.render.surface import texture_at, vertex_normals
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = [torch.float32, torch.float64]
@@ -69,13 +61,14 @@ def assert_alike(work, inputs: list[Tensor]) -> None:  # type: ignore[no-untyped
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_weights_and_interpolation(dtype: torch.dtype) -> None:
     vertices, triangles = mesh(dtype)
-    ids = triangle_ids(vertices, triangles, 17, 21, "torch")
+    ids = triangle_ids(vertices, triangles, 17, 21, choose("torch", DEVICE))
     assert 0.5 < (ids >= 0).float().mean() < 0.95
 
     def work(vertices: Tensor, attributes: Tensor, backend: str) -> list[Tensor]:
-        pixels = covered_pixels(ids, triangles, 42, dtype, backend)
-        weights = barycentric_weights(vertex_table(vertices)[:2], pixels, backend)
-        values = interpolate(vertex_table(attributes), pixels.rows, weights, backend)
+        chosen = choose(backend, DEVICE)
+        pixels = chosen.covered_pixels(ids, triangles, 42, dtype)
+        weights = chosen.barycentric_weights(vertex_table(vertices)[:2], pixels)
+        values = chosen.interpolate(vertex_table(attributes), pixels.rows, weights)
         return [to_image(weights, pixels), to_image(values, pixels)]
 
     assert_alike(work, [vertices, random(2, 42, 4, seed=1, dtype=dtype)])
@@ -84,12 +77,16 @@ def test_weights_and_interpolation(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_interpolation_of_a_table_without_gradient(dtype: torch.dtype) -> None:
     vertices, triangles = mesh(dtype)
-    ids, table = triangle_ids(vertices, triangles, 17, 21, "torch"), random(3, 84, seed=2, dtype=dtype)
+    ids, table = (
+        triangle_ids(vertices, triangles, 17, 21, choose("torch", DEVICE)),
+        random(3, 84, seed=2, dtype=dtype),
+    )
 
     def work(vertices: Tensor, backend: str) -> list[Tensor]:
-        pixels = covered_pixels(ids, triangles, 42, dtype, backend)
-        weights = barycentric_weights(vertex_table(vertices)[:2], pixels, backend)
-        return [to_image(interpolate(table, pixels.rows, weights, backend), pixels)]
+        chosen = choose(backend, DEVICE)
+        pixels = chosen.covered_pixels(ids, triangles, 42, dtype)
+        weights = chosen.barycentric_weights(vertex_table(vertices)[:2], pixels)
+        return [to_image(chosen.interpolate(table, pixels.rows, weights), pixels)]
 
     assert_alike(work, [vertices])
 
@@ -98,20 +95,25 @@ def test_interpolation_of_a_table_without_gradient(dtype: torch.dtype) -> None:
 def test_vertex_normals(dtype: torch.dtype) -> None:
     vertices, triangles = mesh(dtype, 3)
     triangles = triangles[2:]  # vertex 0 has no triangle left
-    assert_alike(lambda v, backend: [vertex_normals(v, triangles, backend)], [vertices])
-    normals = vertex_normals(vertices, triangles, "triton")
-    assert (normals[:, 0] == 0).all()
+    camera = torch.ones(3, 3, dtype=dtype, device=DEVICE)
+
+    def work(vertices: Tensor, backend: str) -> list[Tensor]:
+        return [choose(backend, DEVICE).project(vertices, camera, triangles, 17, 21)[1]]
+
+    assert_alike(work, [vertices])
+    assert (work(vertices, "triton")[0][:, 0] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_shading(dtype: torch.dtype) -> None:
     vertices, triangles = mesh(dtype)
-    ids = triangle_ids(vertices, triangles, 17, 21, "torch")
+    ids = triangle_ids(vertices, triangles, 17, 21, choose("torch", DEVICE))
 
     def work(normals: Tensor, lighting: Tensor, backend: str) -> list[Tensor]:
-        pixels = covered_pixels(ids, triangles, 42, dtype, backend)
+        chosen = choose(backend, DEVICE)
+        pixels = chosen.covered_pixels(ids, triangles, 42, dtype)
         at_pixels = normals.transpose(0, 1).flatten(1).index_select(1, pixels.index)
-        return [to_image(shade_at(at_pixels, lighting, pixels, backend), pixels)]
+        return [to_image(chosen.shade_at(at_pixels, lighting, pixels), pixels)]
 
     normals = torch.nn.functional.normalize(random(2, 3, 17, 21, seed=3, dtype=dtype), dim=1)
     assert_alike(work, [normals, random(2, 27, seed=4, dtype=dtype)])
@@ -120,12 +122,13 @@ def test_shading(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_texture(dtype: torch.dtype) -> None:
     vertices, triangles = mesh(dtype)
-    ids = triangle_ids(vertices, triangles, 17, 21, "torch")
+    ids = triangle_ids(vertices, triangles, 17, 21, choose("torch", DEVICE))
 
     def work(texture: Tensor, uv: Tensor, backend: str) -> list[Tensor]:
-        pixels = covered_pixels(ids, triangles, 42, dtype, backend)
+        chosen = choose(backend, DEVICE)
+        pixels = chosen.covered_pixels(ids, triangles, 42, dtype)
         at_pixels = uv.transpose(0, 1).flatten(1).index_select(1, pixels.index)
-        return [to_image(texture_at(texture, at_pixels, pixels, backend), pixels)]
+        return [to_image(chosen.texture_at(texture, at_pixels, pixels), pixels)]
 
     uv = 0.5 + 0.4 * random(2, 2, 17, 21, seed=5, dtype=dtype)  # some beyond the border
     assert_alike(work, [random(2, 5, 8, 3, seed=6, dtype=dtype), uv])
@@ -181,19 +184,19 @@ def test_nothing_in_sight() -> None:
 
 
 def test_large_and_small_triangles_take_two_ways_to_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    from facegpt.render import rasterize_triton
+    from facegpt.render.backends.triton import rasterize as rasterize_triton
 
     vertices, triangles = mesh(torch.float32, 1)
-    expected = triangle_ids(vertices, triangles, 17, 21, "torch")
+    expected = triangle_ids(vertices, triangles, 17, 21, choose("torch", DEVICE))
     for small in (0, 8):
         monkeypatch.setattr(rasterize_triton, "SMALL", small)
-        assert torch.equal(triangle_ids(vertices, triangles, 17, 21, "triton"), expected)
+        assert torch.equal(triangle_ids(vertices, triangles, 17, 21, choose("triton", DEVICE)), expected)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_triangles_that_are_not_finite_draw_nothing(bad: float) -> None:
     """On a GPU the check comes later (`finite`): until then the kernels must stay within their arrays."""
-    from facegpt.render import rasterize_triton
+    from facegpt.render.backends.triton import rasterize as rasterize_triton
 
     vertices, triangles = mesh(torch.float64)
     good = (triangles != 24).all(dim=1)
@@ -205,7 +208,7 @@ def test_triangles_that_are_not_finite_draw_nothing(bad: float) -> None:
 
 
 def test_several_programs_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from facegpt.render import rasterize_triton
+    from facegpt.render.backends.triton import rasterize as rasterize_triton
 
     monkeypatch.setattr(rasterize_triton, "INTERPRETED_BLOCK", 128)
     test_weights_and_interpolation(torch.float64)
@@ -238,7 +241,8 @@ def test_a_step_never_waits_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     rasterize = importlib.import_module("facegpt.render.rasterize")  # the package has a function of that name
     head = small_head().to(DEVICE)
     vector = head.mean_parameters(2).to_vector().requires_grad_()
-    monkeypatch.setattr(rasterize, "check_finite", lambda vertices, wait: None)
+    monkeypatch.setattr(rasterize, "check_vertices", lambda vertices, wait: None)
+    monkeypatch.setattr(renderer, "check_parameters", lambda parameters, wait: None)
     with Waits() as waits:
         image = render(head, FaceParameters.from_vector(vector, head.layout), 16, "triton").image
         torch.autograd.grad(image.square().sum(), vector)
@@ -270,8 +274,8 @@ def test_a_cuda_graph_records_the_whole_step() -> None:
 
 
 def test_triton_on_the_cpu_needs_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    from facegpt.render import rasterize_triton
+    from facegpt.render.backends.triton import rasterize as rasterize_triton
 
     monkeypatch.setattr(rasterize_triton, "is_interpreted", lambda: False)
     with pytest.raises(ValueError, match="set TRITON_INTERPRET=1 before Python starts"):
-        resolve("triton", torch.device("cpu"))
+        choose("triton", torch.device("cpu"))

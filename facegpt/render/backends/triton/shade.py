@@ -1,7 +1,7 @@
 """Texture look-up and SH shading of pixel lists as triton kernels, for the GPU.
 
 Same formulas as `surface.sample_texture` and `lighting.shade`, for lists in which face -1 marks the
-background (`interpolate_triton.all_pixels`); there the result is zero. Forward passes are deterministic, and
+background (`interpolate.all_pixels`); there the result is zero. Forward passes are deterministic, and
 so is the gradient of the light (sums of sums of blocks of pixels); that of a texture is summed by float
 atomics, whose order, and with it the last digits, changes from run to run.
 """
@@ -16,8 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from facegpt.render.backends.triton.rasterize import block
 from facegpt.render.lighting import BAND_CONSTANTS
-from facegpt.render.rasterize_triton import block
 
 _K0, _K1, _K4 = (tl.constexpr(BAND_CONSTANTS[band]) for band in (0, 1, 4))
 _K7, _K8 = (tl.constexpr(BAND_CONSTANTS[band]) for band in (7, 8))
@@ -44,23 +44,23 @@ class SampleTexture(torch.autograd.Function):
         texture, uv, face = ctx.saved_tensors
         _, height, width, channels = texture.shape
         wanted, count = ctx.needs_input_grad[0], uv.shape[1]
-        total = torch.zeros_like(texture) if wanted else texture
-        of_uv, size = torch.empty_like(uv), block(count)
+        grad_texture = torch.zeros_like(texture) if wanted else texture
+        grad_uv, size = torch.empty_like(uv), block(count)
         _sample_backward[_programs(count, size)](
             texture,
             uv,
             face,
             grad.contiguous(),
-            total,
-            of_uv,
+            grad_texture,
+            grad_uv,
             count,
             height,
             width,
             CHANNELS=channels,
-            OF_TEXTURE=wanted,
+            GRAD_TEXTURE=wanted,
             BLOCK=size,
         )
-        return total if wanted else None, of_uv, None
+        return grad_texture if wanted else None, grad_uv, None
 
 
 class Shade(torch.autograd.Function):
@@ -82,13 +82,13 @@ class Shade(torch.autograd.Function):
         pixels = count // max(batch, 1)
         size = block(pixels, gpu=512)
         programs = triton.cdiv(max(pixels, 1), size)
-        of_normals = torch.empty_like(normals)
+        grad_normals = torch.empty_like(normals)
         sums = torch.empty(batch, programs, 27, dtype=lighting.dtype, device=lighting.device)
         if batch:
             _shade_backward[(programs, batch)](
-                normals, lighting, face, grad.contiguous(), of_normals, sums, count, pixels, BLOCK=size
+                normals, lighting, face, grad.contiguous(), grad_normals, sums, count, pixels, BLOCK=size
             )
-        return of_normals, sums.sum(dim=1), None
+        return grad_normals, sums.sum(dim=1), None
 
 
 def _programs(count: int, size: int) -> tuple[int]:
@@ -103,8 +103,9 @@ def _texels(uv, p, seen, count, height, width, BLOCK: tl.constexpr):  # type: ig
     """Per axis the lower and upper texel, the share of the upper one, and whether inside the border."""
     px = tl.load(uv + p, mask=seen, other=0.0) * width - 0.5
     py = (1 - tl.load(uv + count + p, mask=seen, other=0.0)) * height - 0.5
-    x = tl.minimum(tl.maximum(px, 0.0), width - 1.0)
-    y = tl.minimum(tl.maximum(py, 0.0), height - 1.0)
+    # Comparisons, which are false for NaN: only numbers within the texture become an index.
+    x = tl.where(px > 0, tl.where(px < width - 1.0, px, width - 1.0), 0.0)
+    y = tl.where(py > 0, tl.where(py < height - 1.0, py, height - 1.0), 0.0)
     left, top = x.to(tl.int32), y.to(tl.int32)
     right, bottom = tl.minimum(left + 1, width - 1), tl.minimum(top + 1, height - 1)
     return left, right, x - left, top, bottom, y - top, px == x, py == y
@@ -136,13 +137,13 @@ def _sample_backward(  # type: ignore[no-untyped-def]
     uv,
     face,
     grad,
-    total,
-    of_uv,
+    grad_texture,
+    grad_uv,
     count,
     height,
     width,
     CHANNELS: tl.constexpr,
-    OF_TEXTURE: tl.constexpr,
+    GRAD_TEXTURE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     p = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -150,7 +151,7 @@ def _sample_backward(  # type: ignore[no-untyped-def]
     seen = image >= 0
     left, right, fx, top, bottom, fy, inside_x, inside_y = _texels(uv, p, seen, count, height, width, BLOCK)
     start = tl.where(seen, image, 0).to(tl.int64) * height * width * CHANNELS
-    of_u, of_v = fx * 0, fy * 0
+    grad_u, grad_v = fx * 0, fy * 0
     given = grad + p
     for c in range(CHANNELS):
         g = tl.load(given, mask=seen, other=0.0)
@@ -163,15 +164,15 @@ def _sample_backward(  # type: ignore[no-untyped-def]
         b = tl.load(texture + upper_right, mask=seen, other=0.0)
         d = tl.load(texture + lower_left, mask=seen, other=0.0)
         e = tl.load(texture + lower_right, mask=seen, other=0.0)
-        of_u += g * ((b - a) * (1 - fy) + (e - d) * fy)
-        of_v -= g * ((d - a) * (1 - fx) + (e - b) * fx)
-        if OF_TEXTURE:
-            tl.atomic_add(total + upper_left, g * (1 - fx) * (1 - fy), mask=seen, sem="relaxed")
-            tl.atomic_add(total + upper_right, g * fx * (1 - fy), mask=seen, sem="relaxed")
-            tl.atomic_add(total + lower_left, g * (1 - fx) * fy, mask=seen, sem="relaxed")
-            tl.atomic_add(total + lower_right, g * fx * fy, mask=seen, sem="relaxed")
-    tl.store(of_uv + p, tl.where(inside_x & seen, of_u * width, 0.0), mask=p < count)
-    tl.store(of_uv + count + p, tl.where(inside_y & seen, of_v * height, 0.0), mask=p < count)
+        grad_u += g * ((b - a) * (1 - fy) + (e - d) * fy)
+        grad_v -= g * ((d - a) * (1 - fx) + (e - b) * fx)
+        if GRAD_TEXTURE:
+            tl.atomic_add(grad_texture + upper_left, g * (1 - fx) * (1 - fy), mask=seen, sem="relaxed")
+            tl.atomic_add(grad_texture + upper_right, g * fx * (1 - fy), mask=seen, sem="relaxed")
+            tl.atomic_add(grad_texture + lower_left, g * (1 - fx) * fy, mask=seen, sem="relaxed")
+            tl.atomic_add(grad_texture + lower_right, g * fx * fy, mask=seen, sem="relaxed")
+    tl.store(grad_uv + p, tl.where(inside_x & seen, grad_u * width, 0.0), mask=p < count)
+    tl.store(grad_uv + count + p, tl.where(inside_y & seen, grad_v * height, 0.0), mask=p < count)
 
 
 @triton.jit
@@ -198,7 +199,7 @@ def _shade(normals, lighting, face, shading, count, BLOCK: tl.constexpr):  # typ
 
 @triton.jit
 def _shade_backward(  # type: ignore[no-untyped-def]
-    normals, lighting, face, grad, of_normals, sums, count, pixels, BLOCK: tl.constexpr
+    normals, lighting, face, grad, grad_normals, sums, count, pixels, BLOCK: tl.constexpr
 ):
     """Program (i, b) takes block i of the pixels of face b and leaves one row of sums (B,programs,27)."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -228,6 +229,6 @@ def _shade_backward(  # type: ignore[no-untyped-def]
         dx += g * (tl.load(light + 3 + c) * _K1 + m4 * y + m5 * z + m7 * x)
         dy += g * (tl.load(light + 6 + c) * _K1 + m4 * x + m6 * z - m7 * y)
         dz += g * (tl.load(light + 9 + c) * _K1 + m5 * x + m6 * y + tl.load(light + 24 + c) * 6 * _K8 * z)
-    tl.store(of_normals + p, dx, mask=real)
-    tl.store(of_normals + count + p, dy, mask=real)
-    tl.store(of_normals + 2 * count + p, dz, mask=real)
+    tl.store(grad_normals + p, dx, mask=real)
+    tl.store(grad_normals + count + p, dy, mask=real)
+    tl.store(grad_normals + 2 * count + p, dz, mask=real)

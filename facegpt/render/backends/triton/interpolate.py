@@ -1,4 +1,4 @@
-"""The work of `interpolate` as triton kernels, for the GPU.
+"""The work of `render.pixels` and `render.interpolate` as triton kernels, for the GPU.
 
 Same formulas as there. The list of pixels holds all pixels of the images in order, background too, so that no
 shape depends on data: `all_pixels`. Background has the row and face -1 and gets zeros everywhere.
@@ -17,14 +17,15 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facegpt.render.interpolate import SLIVER_AREA, Pixels
-from facegpt.render.rasterize_triton import block
+from facegpt.render.backends.triton.rasterize import block
+from facegpt.render.interpolate import SLIVER_AREA
+from facegpt.render.pixels import Pixels
 
 _SLIVER_AREA = tl.constexpr(SLIVER_AREA)
 
 
 def all_pixels(triangle_ids: Tensor, triangles: Tensor, vertex_count: int, dtype: torch.dtype) -> Pixels:
-    """`interpolate.covered_pixels`, but every pixel of (B,H,W) triangle ids is in the list.
+    """`pixels.covered_pixels`, but every pixel of (B,H,W) triangle ids is in the list.
 
     Where nothing is seen, triangle is 0, and face and rows are -1. All three are int32.
     """
@@ -67,7 +68,7 @@ class BarycentricWeights(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         points, rows, weights = ctx.saved_tensors
-        total, count = _zeros_by_row(points), rows.shape[1]
+        grad_points, count = _zeros_by_row(points), rows.shape[1]
         size = block(count)
         _weights_backward[_programs(count, size)](
             points,
@@ -75,12 +76,12 @@ class BarycentricWeights(torch.autograd.Function):
             rows,
             weights,
             grad.contiguous(),
-            total,
-            *total.stride(),
+            grad_points,
+            *grad_points.stride(),
             count,
             BLOCK=size,
         )
-        return total, None, None
+        return grad_points, None, None
 
 
 class Interpolate(torch.autograd.Function):
@@ -101,11 +102,11 @@ class Interpolate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
         table, rows, weights = ctx.saved_tensors
-        of_table = _zeros_by_row(table) if ctx.needs_input_grad[0] else None
-        of_weights = torch.empty_like(weights) if ctx.needs_input_grad[2] else None
+        grad_table = _zeros_by_row(table) if ctx.needs_input_grad[0] else None
+        grad_weights = torch.empty_like(weights) if ctx.needs_input_grad[2] else None
         count = rows.shape[1]
         size = block(count)
-        scattered = table if of_table is None else of_table
+        scattered = table if grad_table is None else grad_table
         _interpolate_backward[_programs(count, size)](
             table,
             *table.stride(),
@@ -114,14 +115,14 @@ class Interpolate(torch.autograd.Function):
             grad.contiguous(),
             scattered,
             *scattered.stride(),
-            weights if of_weights is None else of_weights,
+            weights if grad_weights is None else grad_weights,
             count,
             CHANNELS=len(table),
-            OF_TABLE=of_table is not None,
-            OF_WEIGHTS=of_weights is not None,
+            GRAD_TABLE=grad_table is not None,
+            GRAD_WEIGHTS=grad_weights is not None,
             BLOCK=size,
         )
-        return of_table, None, of_weights
+        return grad_table, None, grad_weights
 
 
 def _programs(count: int, size: int) -> tuple[int]:
@@ -191,7 +192,7 @@ def _weights(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _weights_backward(  # type: ignore[no-untyped-def]
-    points, axis, step, rows, weights, grad, total, of_axis, of_step, count, BLOCK: tl.constexpr
+    points, axis, step, rows, weights, grad, grad_points, grad_axis, grad_step, count, BLOCK: tl.constexpr
 ):
     p = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     i, j, k, seen = _rows(rows, p, count)
@@ -210,14 +211,14 @@ def _weights_backward(  # type: ignore[no-untyped-def]
     along_x = (a * (y1 - y2) + b * (y2 - y0) + c * (y0 - y1)) / area
     along_y = (a * (x2 - x1) + b * (x0 - x2) + c * (x1 - x0)) / area
     w = tl.load(weights + p, mask=seen, other=0.0)
-    tl.atomic_add(total + i * of_step, -w * along_x, mask=seen, sem="relaxed")
-    tl.atomic_add(total + of_axis + i * of_step, -w * along_y, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + i * grad_step, -w * along_x, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + grad_axis + i * grad_step, -w * along_y, mask=seen, sem="relaxed")
     w = tl.load(weights + count + p, mask=seen, other=0.0)
-    tl.atomic_add(total + j * of_step, -w * along_x, mask=seen, sem="relaxed")
-    tl.atomic_add(total + of_axis + j * of_step, -w * along_y, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + j * grad_step, -w * along_x, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + grad_axis + j * grad_step, -w * along_y, mask=seen, sem="relaxed")
     w = tl.load(weights + 2 * count + p, mask=seen, other=0.0)
-    tl.atomic_add(total + k * of_step, -w * along_x, mask=seen, sem="relaxed")
-    tl.atomic_add(total + of_axis + k * of_step, -w * along_y, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + k * grad_step, -w * along_x, mask=seen, sem="relaxed")
+    tl.atomic_add(grad_points + grad_axis + k * grad_step, -w * along_y, mask=seen, sem="relaxed")
 
 
 @triton.jit
@@ -246,14 +247,14 @@ def _interpolate_backward(  # type: ignore[no-untyped-def]
     rows,
     weights,
     grad,
-    of_table,
-    of_channel,
-    of_step,
-    of_weights,
+    grad_table,
+    grad_channel,
+    grad_step,
+    grad_weights,
     count,
     CHANNELS: tl.constexpr,
-    OF_TABLE: tl.constexpr,
-    OF_WEIGHTS: tl.constexpr,
+    GRAD_TABLE: tl.constexpr,
+    GRAD_WEIGHTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     p = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -261,20 +262,20 @@ def _interpolate_backward(  # type: ignore[no-untyped-def]
     a = tl.load(weights + p, mask=seen, other=0.0)
     b = tl.load(weights + count + p, mask=seen, other=0.0)
     c = tl.load(weights + 2 * count + p, mask=seen, other=0.0)
-    of_a, of_b, of_c = a * 0, b * 0, c * 0
-    given, column, out = grad + p, table, of_table
+    grad_a, grad_b, grad_c = a * 0, b * 0, c * 0
+    given, column, out = grad + p, table, grad_table
     for _ in range(CHANNELS):
         g = tl.load(given, mask=seen, other=0.0)
-        if OF_TABLE:
-            tl.atomic_add(out + i * of_step, a * g, mask=seen, sem="relaxed")
-            tl.atomic_add(out + j * of_step, b * g, mask=seen, sem="relaxed")
-            tl.atomic_add(out + k * of_step, c * g, mask=seen, sem="relaxed")
-        if OF_WEIGHTS:
-            of_a += g * tl.load(column + i * step, mask=seen, other=0.0)
-            of_b += g * tl.load(column + j * step, mask=seen, other=0.0)
-            of_c += g * tl.load(column + k * step, mask=seen, other=0.0)
-        given, column, out = given + count, column + channel, out + of_channel
-    if OF_WEIGHTS:
-        tl.store(of_weights + p, of_a, mask=p < count)
-        tl.store(of_weights + count + p, of_b, mask=p < count)
-        tl.store(of_weights + 2 * count + p, of_c, mask=p < count)
+        if GRAD_TABLE:
+            tl.atomic_add(out + i * grad_step, a * g, mask=seen, sem="relaxed")
+            tl.atomic_add(out + j * grad_step, b * g, mask=seen, sem="relaxed")
+            tl.atomic_add(out + k * grad_step, c * g, mask=seen, sem="relaxed")
+        if GRAD_WEIGHTS:
+            grad_a += g * tl.load(column + i * step, mask=seen, other=0.0)
+            grad_b += g * tl.load(column + j * step, mask=seen, other=0.0)
+            grad_c += g * tl.load(column + k * step, mask=seen, other=0.0)
+        given, column, out = given + count, column + channel, out + grad_channel
+    if GRAD_WEIGHTS:
+        tl.store(grad_weights + p, grad_a, mask=p < count)
+        tl.store(grad_weights + count + p, grad_b, mask=p < count)
+        tl.store(grad_weights + 2 * count + p, grad_c, mask=p < count)

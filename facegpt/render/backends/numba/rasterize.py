@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facegpt.head.compiled import as_array, loop
-from facegpt.render.threads import for_each_face
+from facegpt.render.backends.numba.threads import for_each_face
 
 
 def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int) -> Tensor:
@@ -93,9 +93,9 @@ def _may_be_seen(t, points, triangles, farthest, height, width):  # type: ignore
 @loop
 def _bounds(a, b, c, count):  # type: ignore[no-untyped-def]
     """First and last of `count` pixels whose centres lie between three coordinates; none if first > last."""
-    # Clamped on both sides: a huge float has no integer.
-    first = math.ceil(min(max(min(a, b, c) - 0.5, 0.0), count))
-    last = math.floor(min(max(max(a, b, c) - 0.5, -1.0), count - 1.0))
+    # Clamped on both sides: a huge float has no integer. The bound stands first, so that NaN becomes it.
+    first = math.ceil(min(float(count), max(0.0, min(a, b, c) - 0.5)))
+    last = math.floor(min(count - 1.0, max(-1.0, max(a, b, c) - 0.5)))
     return first, last
 
 
@@ -132,6 +132,7 @@ def _draw_triangle(t, points, triangles, ids, nearest):  # type: ignore[no-untyp
     row_c = dxc * (y - ay) - dyc * (x - ax)
     for row in range(top, bottom + 1):
         qa, qb, qc = row_a * slope_a, row_b * slope_b, row_c * slope_c
+        # 0 and columns stand first, so that NaN (of huge coordinates) leaves the bounds as they are.
         first = max(0.0, qa if dya < 0 else 0.0, qb if dyb < 0 else 0.0, qc if dyc < 0 else 0.0)
         last = min(columns, qa if dya > 0 else columns, qb if dyb > 0 else columns)
         last = min(last, qc if dyc > 0 else columns)

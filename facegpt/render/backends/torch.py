@@ -1,9 +1,19 @@
-"""The reference rasterizer: plain torch, any device, memory bounded by the candidates of one chunk."""
+"""The reference backend: plain torch, any device.
+
+Its rasterizer's memory is bounded by the candidates of one chunk.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from facegpt.render.backends.interface import Backend
+from facegpt.render.camera import project
+from facegpt.render.interpolate import barycentric_weights, interpolate
+from facegpt.render.lighting import shade_at
+from facegpt.render.pixels import covered_pixels
+from facegpt.render.surface import texture_at, vertex_normals
 
 CANDIDATES_PER_CHUNK = 1 << 21  # about 300 MB of float64 and int64 work space
 
@@ -71,3 +81,24 @@ def _chunks(items: Tensor, sizes: Tensor) -> list[Tensor]:
     """Split items so that the sizes of a chunk sum to at most the limit (or the chunk is a single item)."""
     number = (sizes.cumsum(0) - 1) // CANDIDATES_PER_CHUNK
     return list(items.split(torch.unique_consecutive(number, return_counts=True)[1].tolist()))
+
+
+def project_surface(
+    vertices: Tensor, camera: Tensor, triangles: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """Projected vertices (B,V,3) and their unit normals (B,V,3) in the world's frame."""
+    return project(vertices, camera, height, width), vertex_normals(vertices, triangles)
+
+
+BACKEND = Backend(
+    name="torch",
+    cannot_use=lambda device: "",
+    waits=True,
+    triangle_ids=triangle_ids,
+    project=project_surface,
+    covered_pixels=covered_pixels,
+    barycentric_weights=barycentric_weights,
+    interpolate=interpolate,
+    shade_at=shade_at,
+    texture_at=texture_at,
+)

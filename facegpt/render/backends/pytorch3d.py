@@ -8,10 +8,14 @@ second per face; it is here to compare with.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
 from pytorch3d.structures import Meshes
 from torch import Tensor
+
+from facegpt.render.backends.torch import BACKEND as REFERENCE
 
 
 def triangle_ids(vertices: Tensor, triangles: Tensor, height: int, width: int) -> Tensor:
@@ -46,3 +50,6 @@ def to_ndc(vertices: Tensor, height: int, width: int) -> Tensor:
     y = (height / 2 - vertices[..., 1]) / half
     nearest = vertices[..., 2].amin() if vertices.numel() else 0.0
     return torch.stack([x, y, vertices[..., 2] - nearest + 1], dim=-1).float()
+
+
+BACKEND = replace(REFERENCE, name="pytorch3d", triangle_ids=triangle_ids)

@@ -1,4 +1,4 @@
-"""The backward pixel loop of `fused_numba`, one face at a time; see `pixels_numba`."""
+"""The backward pixel loop of `fused`, one face at a time; see `shade`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,31 @@ import numpy as np
 from numba import njit
 
 from facegpt.head.compiled import loop, vector_loop
+from facegpt.render.backends.numba.shade import (
+    BLOCK,
+    band_light,
+    colors,
+    new_block,
+    sample_texels,
+    unit_normals,
+)
 from facegpt.render.interpolate import SLIVER_AREA
-from facegpt.render.pixels_numba import BLOCK, colors, light_of, look_up, new_block, unit_normals
 
 
 @vector_loop
-def _colors_backward(count, light, block, grad, of_inside, of_light):
-    """Sets of_inside (5,N), to normal (3) and place in the texture (2), and adds to of_light (3,9).
+def _colors_backward(count, light, block, grad, grad_surface, grad_light):
+    """Sets grad_surface (5,N), of normal (3) and place in the texture (2), and adds to grad_light (3,9).
 
     grad (3,N), of the colours, becomes that of the albedo.
     """
-    normal, texel, texels, albedo, shading = block[:5]
-    kind = normal.dtype.type
-    one, two, three, six = kind(1), kind(2), kind(3), kind(6)
-    x, y, z, fx, fy = normal[0], normal[1], normal[2], texel[0], texel[1]
-    gx, gy, gz, right, down = of_inside[0], of_inside[1], of_inside[2], of_inside[3], of_inside[4]
-    of_inside[:] = 0
+    normal, texel_share, texels = block.normal, block.texel_share, block.texels
+    albedo, shading = block.albedo, block.shading
+    dtype = normal.dtype.type
+    one, two, three, six = dtype(1), dtype(2), dtype(3), dtype(6)
+    x, y, z, fx, fy = normal[0], normal[1], normal[2], texel_share[0], texel_share[1]
+    gx, gy, gz = grad_surface[0], grad_surface[1], grad_surface[2]
+    right, down = grad_surface[3], grad_surface[4]
+    grad_surface[:] = 0
     for d in range(3):
         g, a, s = grad[d], albedo[d], shading[d]
         m1, m2, m3, m4 = light[d, 1], light[d, 2], light[d, 3], light[d, 4]
@@ -33,7 +42,7 @@ def _colors_backward(count, light, block, grad, of_inside, of_light):
             gx[n] += a[n] * (m1 + m4 * y[n] + m5 * z[n] + two * m7 * x[n])
             gy[n] += a[n] * (m2 + m4 * x[n] + m6 * z[n] - two * m7 * y[n])
             gz[n] += a[n] * (m3 + m5 * x[n] + m6 * y[n] + six * m8 * z[n])
-        o0 = o1 = o2 = o3 = o4 = o5 = o6 = o7 = o8 = kind(0)
+        o0 = o1 = o2 = o3 = o4 = o5 = o6 = o7 = o8 = dtype(0)
         for n in range(count):
             o0 += a[n]
             o1 += a[n] * x[n]
@@ -45,15 +54,15 @@ def _colors_backward(count, light, block, grad, of_inside, of_light):
             o7 += a[n] * (x[n] * x[n] - y[n] * y[n])
             o8 += a[n] * (three * z[n] * z[n] - one)
         for k, sum_of_pixels in enumerate((o0, o1, o2, o3, o4, o5, o6, o7, o8)):
-            of_light[d, k] += sum_of_pixels
+            grad_light[d, k] += sum_of_pixels
         p, q, r, s = texels[4 * d], texels[4 * d + 1], texels[4 * d + 2], texels[4 * d + 3]
         for n in range(count):
             above, below = q[n] - p[n], s[n] - r[n]
             right[n] += g[n] * (above + (below - above) * fy[n])
             down[n] += g[n] * (r[n] - p[n] + (below - above) * fx[n])
     for n in range(count):
-        right[n] *= texel[2, n]
-        down[n] *= texel[3, n]
+        right[n] *= texel_share[2, n]
+        down[n] *= texel_share[3, n]
 
 
 @vector_loop
@@ -68,38 +77,38 @@ def _normals_backward(count, normal, grad):
 
 
 @loop
-def _texture_backward(count, where, texel, grad, of_values):
-    one = texel.dtype.type(1)
+def _texture_backward(count, texel_index, texel_share, grad, grad_values):
+    one = texel_share.dtype.type(1)
     for n in range(count):
-        fx, fy = texel[0, n], texel[1, n]
+        fx, fy = texel_share[0, n], texel_share[1, n]
         a, b, c, e = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
-        p, q, r, s = where[0, n], where[1, n], where[2, n], where[3, n]
+        p, q, r, s = texel_index[0, n], texel_index[1, n], texel_index[2, n], texel_index[3, n]
         for d in range(3):
             g, shift = grad[d, n], np.uint32(d)
-            of_values[p + shift] += g * a
-            of_values[q + shift] += g * b
-            of_values[r + shift] += g * c
-            of_values[s + shift] += g * e
+            grad_values[p + shift] += g * a
+            grad_values[q + shift] += g * b
+            grad_values[r + shift] += g * c
+            grad_values[s + shift] += g * e
 
 
 # Sums in order: on vector registers the few pixels of a triangle would cost more.
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _corners_backward(
-    group, start, stop, visible, ends, inside, grad, projected, normals, of_projected, of_normals, corners,
-    uv, size,
+    run, start, stop, visible, run_end, bary_uv, grad, projected, normals, grad_projected, grad_normals,
+    corners, uv, size,
 ):  # fmt: skip
     """Hand a block's grad (5,N), of normals and places in a texture of `size`, to the triangles' corners."""
-    kind = inside.dtype.type
-    zero, sliver, height, width = kind(0), kind(SLIVER_AREA), kind(size[0]), kind(size[1])
+    dtype = bary_uv.dtype.type
+    zero, sliver, height, width = dtype(0), dtype(SLIVER_AREA), dtype(size[0]), dtype(size[1])
     gx, gy, gz, right, down = grad[0], grad[1], grad[2], grad[3], grad[4]
     n = start
     while n < stop:
-        if ends[group] <= n:
-            group += 1
-        t, end = visible[group], min(ends[group], stop)
+        if run_end[run] <= n:
+            run += 1
+        t, end = visible[run], min(run_end[run], stop)
         ax = ay = az = au = av = bx = by = bz = bu = bv = cx = cy = cz = cu = cv = zero
         for m in range(n, end):
-            a, b, c = inside[0, m], inside[1, m], inside[2, m]
+            a, b, c = bary_uv[0, m], bary_uv[1, m], bary_uv[2, m]
             x, y, z, u, v = gx[m - start], gy[m - start], gz[m - start], right[m - start], down[m - start]
             ax += a * x
             ay += a * y
@@ -136,50 +145,49 @@ def _corners_backward(
             da += nu * uv[ui, 0] + nv * uv[ui, 1]
             db += nu * uv[uj, 0] + nv * uv[uj, 1]
             dc += nu * uv[uk, 0] + nv * uv[uk, 1]
-            of_normals[corner, 0] += nx
-            of_normals[corner, 1] += ny
-            of_normals[corner, 2] += nz
+            grad_normals[corner, 0] += nx
+            grad_normals[corner, 1] += ny
+            grad_normals[corner, 2] += nz
             # When a corner moves, the weights change as if the pixels had moved the other way.
-            of_projected[corner, 0] -= da * dx[0] + db * dx[1] + dc * dx[2]
-            of_projected[corner, 1] -= da * dy[0] + db * dy[1] + dc * dy[2]
+            grad_projected[corner, 0] -= da * dx[0] + db * dx[1] + dc * dx[2]
+            grad_projected[corner, 1] -= da * dy[0] + db * dy[1] + dc * dy[2]
 
 
 @loop
 def shade_backward(
-    order, visible, ends, total, inside, normals, lighting, values, projected, of_image, of_projected,
-    of_normals, of_lighting, of_values, corners, slots, clamp, bands, uv, wanted,
+    order, visible, run_end, count, bary_uv, normals, lighting, values, projected, grad_image, grad_projected,
+    grad_normals, grad_lighting, grad_values, corners, texel_slot, clamp, bands, uv, wanted,
 ):  # fmt: skip
-    """Add the gradients of one face to of_projected, of_normals, of_lighting and, if wanted, of_values.
+    """Add one face's gradients to grad_projected, grad_normals, grad_lighting and, if wanted, grad_values.
 
-    projected (V,3), uv (T,2): as in `locate`; the other arguments are those of `shade`.
+    projected (V,3), uv (T,2): as in `locate_pixels`; the other arguments are those of `shade`.
     """
-    kind = normals.dtype
-    block, light, of_light = new_block(kind), light_of(lighting, bands), np.zeros((3, 9))
-    normal, texel, where = block[0], block[1], block[6]
-    grad, of_inside = np.empty((3, BLOCK), kind), np.empty((5, BLOCK), kind)
-    group = 0
-    for start in range(0, total[0], BLOCK):
-        stop, first = min(start + BLOCK, total[0]), group
-        count = stop - start
-        group = unit_normals(group, start, stop, inside, visible, ends, normals, corners, block)
-        look_up(start, stop, inside, slots, values, block)
-        colors(count, clamp, light, block)
+    dtype = normals.dtype
+    block, light, grad_light = new_block(dtype), band_light(lighting, bands), np.zeros((3, 9))
+    grad, grad_surface = np.empty((3, BLOCK), dtype), np.empty((5, BLOCK), dtype)
+    run = 0
+    for start in range(0, count[0], BLOCK):
+        stop, first = min(start + BLOCK, count[0]), run
+        length = stop - start
+        run = unit_normals(run, start, stop, bary_uv, visible, run_end, normals, corners, block)
+        sample_texels(start, stop, bary_uv, texel_slot, values, block)
+        colors(length, clamp, light, block)
         for d in range(3):
-            for n in range(count):
-                grad[d, n] = of_image[d, order[start + n]]
-        _colors_backward(count, light, block, grad, of_inside, of_light)
+            for n in range(length):
+                grad[d, n] = grad_image[d, order[start + n]]
+        _colors_backward(length, light, block, grad, grad_surface, grad_light)
         if wanted:
-            _texture_backward(count, where, texel, grad, of_values)
-        _normals_backward(count, normal, of_inside)
+            _texture_backward(length, block.texel_index, block.texel_share, grad, grad_values)
+        _normals_backward(length, block.normal, grad_surface)
         _corners_backward(
-            first, start, stop, visible, ends, inside, of_inside, projected, normals, of_projected,
-            of_normals, corners, uv, slots.shape,
+            first, start, stop, visible, run_end, bary_uv, grad_surface, projected, normals, grad_projected,
+            grad_normals, corners, uv, texel_slot.shape,
         )  # fmt: skip
     for d in range(3):
         for k in range(9):
-            of_lighting[3 * k + d] = of_light[d, k] * bands[k]
+            grad_lighting[3 * k + d] = grad_light[d, k] * bands[k]
     if clamp and wanted:
-        for t in range(len(of_values)):
-            value, g = values[t], of_values[t]
+        for t in range(len(grad_values)):
+            value, g = values[t], grad_values[t]
             if (value > 1 and g < 0) or (value < 0 and g > 0):
-                of_values[t] = 0
+                grad_values[t] = 0

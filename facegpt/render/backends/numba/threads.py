@@ -1,7 +1,7 @@
-"""Work on the faces of a batch on plain threads.
+"""The faces of a batch spread over plain threads.
 
-numba's own threads would not know how many threads torch was given, and OpenMP kills a process that forks
-after using them (data loader workers).
+numba's own threads would not know how many threads torch was given, and OpenMP, once used, kills the
+processes that are forked afterwards (a data loader's workers).
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import torch
+from torch import Tensor
+
+from facegpt.head.compiled import as_array
 
 
 def for_each_face(work: Callable[[int], object], batch: int) -> None:
@@ -31,6 +35,13 @@ def for_each_face(work: Callable[[int], object], batch: int) -> None:
         errors = [other.exception() for other in others]
     for error in filter(None, errors):
         raise error
+
+
+def run_faces(compiled: Any, per_face: list[Tensor], shared: list[Any]) -> None:
+    """Call a compiled loop for each face: with its part of the first tensors, and with the others whole."""
+    faces = [as_array(tensor) for tensor in per_face]
+    others = [as_array(value) if isinstance(value, Tensor) else value for value in shared]
+    for_each_face(lambda face: compiled(*(array[face] for array in faces), *others), len(faces[0]))
 
 
 def _work_off(work: Callable[[int], object], faces: Iterator[int]) -> None:

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from facegpt.render.rasterize_triton import block
+from facegpt.render.backends.triton.rasterize import block
 
 
 class VertexNormals(torch.autograd.Function):
@@ -39,13 +39,13 @@ class VertexNormals(torch.autograd.Function):
         vertices, triangles, starts, incident, normals, length = ctx.saved_tensors
         # Through the division by the length: of the gradient only what turns the normal is left.
         along = (grad * normals).sum(dim=2, keepdim=True)
-        of_sum = ((grad - along * normals) / length[:, :, None]).contiguous()
-        total, count = torch.empty_like(vertices), vertices.shape[1]
+        grad_sum = ((grad - along * normals) / length[:, :, None]).contiguous()
+        grad_vertices, count = torch.empty_like(vertices), vertices.shape[1]
         size = block(count)
         _normals_backward[(triton.cdiv(max(count, 1), size), len(vertices))](
-            vertices, triangles, starts, incident, of_sum, total, count, BLOCK=size
+            vertices, triangles, starts, incident, grad_sum, grad_vertices, count, BLOCK=size
         )
-        return total, None
+        return grad_vertices, None
 
 
 def _incidence(triangles: Tensor, vertex_count: int) -> tuple[Tensor, Tensor]:
@@ -108,13 +108,13 @@ def _edges(points, triangles, t, live):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _normals_backward(  # type: ignore[no-untyped-def]
-    vertices, triangles, starts, incident, of_sum, total, count, BLOCK: tl.constexpr
+    vertices, triangles, starts, incident, grad_sum, grad_vertices, count, BLOCK: tl.constexpr
 ):
     """One lane per vertex collects what its triangles owe it: for n = u x w it is w x g to u, g x u to w."""
     vertex = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     face = tl.program_id(1).to(tl.int64)
     real = vertex < count
-    points, sums = vertices + face * count * 3, of_sum + face * count * 3
+    points, sums = vertices + face * count * 3, grad_sum + face * count * 3
     start = tl.load(starts + vertex, mask=real, other=0)
     end = tl.load(starts + vertex + 1, mask=real, other=0)
     zero = tl.load(points + 3 * vertex, mask=real, other=0.0) * 0
@@ -126,13 +126,13 @@ def _normals_backward(  # type: ignore[no-untyped-def]
         x = tl.load(sums + 3 * i) + tl.load(sums + 3 * j) + tl.load(sums + 3 * k)
         y = tl.load(sums + 3 * i + 1) + tl.load(sums + 3 * j + 1) + tl.load(sums + 3 * k + 1)
         z = tl.load(sums + 3 * i + 2) + tl.load(sums + 3 * j + 2) + tl.load(sums + 3 * k + 2)
-        of_second = live & (corner % 3 != 2)  # the first corner's gradient is minus that of both others
-        of_third = live & (corner % 3 != 1)
+        to_second = live & (corner % 3 != 2)  # the first corner's gradient is minus that of both others
+        to_third = live & (corner % 3 != 1)
         sign = tl.where(corner % 3 == 0, -1.0, 1.0)
-        ox += sign * (tl.where(of_second, wy * z - wz * y, 0.0) + tl.where(of_third, y * uz - z * uy, 0.0))
-        oy += sign * (tl.where(of_second, wz * x - wx * z, 0.0) + tl.where(of_third, z * ux - x * uz, 0.0))
-        oz += sign * (tl.where(of_second, wx * y - wy * x, 0.0) + tl.where(of_third, x * uy - y * ux, 0.0))
-    out = total + face * count * 3 + 3 * vertex
+        ox += sign * (tl.where(to_second, wy * z - wz * y, 0.0) + tl.where(to_third, y * uz - z * uy, 0.0))
+        oy += sign * (tl.where(to_second, wz * x - wx * z, 0.0) + tl.where(to_third, z * ux - x * uz, 0.0))
+        oz += sign * (tl.where(to_second, wx * y - wy * x, 0.0) + tl.where(to_third, x * uy - y * ux, 0.0))
+    out = grad_vertices + face * count * 3 + 3 * vertex
     tl.store(out, ox, mask=real)
     tl.store(out + 1, oy, mask=real)
     tl.store(out + 2, oz, mask=real)
