@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from facegpt.config import parse_config
+from facegpt.data.held_out import true_parameters
 from facegpt.data.records import read_records
 from facegpt.errors import FaceGPTError, SampleError
 from facegpt.evaluation.evaluated_model import (
@@ -28,7 +29,6 @@ from facegpt.evaluation.evaluated_model import (
     provenance,
     replies_to,
     samples_path,
-    true_parameters,
     write_rows,
 )
 from facegpt.evaluation.matching import ASPECTS, CANDIDATES, Matching, match

@@ -40,12 +40,12 @@ TURNS = {
 
 
 def settings(variant: str = "zero2", folder: Path | None = None) -> TrainSettings:
-    """A variant is a file of configs/deepspeed, in which ZeRO-3 is made to split every weight, and a dtype."""
+    """A variant is a file of configs/deepspeed, made to split every weight at ZeRO-3, and a dtype."""
     file = CONFIGS / f"{variant[:5]}.json"
     if folder is not None:
         config = json.loads(file.read_text())
         if config["zero_optimization"]["stage"] == 3:
-            # DeepSpeed keeps smaller tensors whole on every rank; here all are smaller than the usual 100,000.
+            # DeepSpeed keeps smaller tensors whole on every rank, and all of ours are smaller than its usual.
             config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
         file = folder / f"{variant}.json"
         file.write_text(json.dumps(config))

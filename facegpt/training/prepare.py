@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from facegpt.losses.objective import FaceObjective
 from facegpt.model.backbone import load_backbone
 from facegpt.model.checkpoint import load_facegpt
 from facegpt.model.facegpt import FaceGPT, build_facegpt
-from facegpt.perception.recognizer import load_recognizer
+from facegpt.perception.recognizer import Recognizer, load_recognizer
 from facegpt.training.engine import Ranks, deepspeed_config
 from facegpt.training.runs import checkpoint_to_resume
 from facegpt.training.settings import TrainSettings
@@ -28,8 +29,11 @@ from facegpt.training.validation import Validation
 
 
 @dataclass
-class Parts:
-    """What a run works with, all of it checked."""
+class TrainingParts:
+    """What a run works with, all of it checked.
+
+    checkpoint: where it goes on from, None for a start. note: what cannot be learnt with this head, or "".
+    """
 
     head: HeadModel
     model: FaceGPT
@@ -38,20 +42,25 @@ class Parts:
     stream: Stream
     validation: Validation | None
     checkpoint: Path | None
+    note: str
 
 
-def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
-    """Load and check everything; nothing is written and the ranks do not wait for each other."""
+def prepare(settings: TrainSettings, ranks: Ranks) -> TrainingParts:
+    """Load and check everything; nothing is written and the ranks do not wait for each other.
+
+    Raises a FaceGPTError or OSError whose text says what is wrong.
+    """
     if settings.logging.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("logging.wandb is set but wandb is not installed; install it or leave it out")
+    check_writable(Path(settings.run))
     torch.manual_seed(settings.seed)
-    head = HeadModel.open(settings.model.head)
-    head = head.to(ranks.device)
+    head = HeadModel.open(settings.model.head).to(ranks.device)
+    note = check_head(head, settings.model.head)
     checkpoint = checkpoint_to_resume(settings, head.id, ranks)
     model, processor = load_model(settings, head, ranks.device)
     deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)  # for its errors only
     recognizer = (
-        load_recognizer(settings.model.recognizer).to(ranks.device) if settings.objective.perceptual else None
+        open_recognizer(settings.model.recognizer, ranks.device) if settings.objective.perceptual else None
     )
     objective = FaceObjective(settings.objective, recognizer, model.spec.layout)
     context = int(model.vlm.config.get_text_config().max_position_embeddings)
@@ -61,33 +70,94 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
         )
     stream = Stream(settings, ranks, processor)
     stream.check(head.id, model.spec.layout)
-    validation = Validation(settings, ranks, head, model, processor) if settings.validation.path else None
-    return Parts(
-        head,
-        model,
-        processor,
-        FaceLoss(head, objective, settings.data.render_size),
-        stream,
-        validation,
-        checkpoint,
+    return TrainingParts(
+        head=head,
+        model=model,
+        processor=processor,
+        face_loss=FaceLoss(head, objective, settings.data.render_size),
+        stream=stream,
+        validation=Validation(settings, ranks, head, model, processor) if settings.validation.path else None,
+        checkpoint=checkpoint,
+        note=note,
     )
+
+
+def check_writable(run: Path) -> None:
+    """Raise ConfigError unless the directory of the run can be made, or written into; nothing is made yet."""
+    there = next(path for path in (run, *run.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(
+            f"the run directory {run} cannot be made, because {there} is a file; give another run="
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"the run directory {run} cannot be made, because {there} is not yours to write into"
+        )
+
+
+def check_head(head: HeadModel, name: str) -> str:
+    """One sentence about what cannot be learnt with this head, "" when it has everything.
+
+    Raises ConfigError when it has no landmarks: without them no face finds its place in the photograph.
+    """
+    if head.landmark_triangles is None:
+        raise ConfigError(
+            f"the head model {name} has no landmarks to train with; put FLAME's landmark embedding beside it "
+            "(docs/heads.md), or take another head"
+        )
+    missing = []
+    if "face" not in head.data.regions:
+        missing.append("no mask of the face, so hair, ears and neck are compared as if they were skin")
+    if head.texture_mean is None:
+        missing.append("no texture, so the color of the skin is not learnt")
+    return f"the head model {name} has {', and '.join(missing)}" if missing else ""
+
+
+def open_recognizer(name: str, device: torch.device) -> Recognizer:
+    """The network of the perceptual loss. Raises ConfigError when it does not read 112 pixel RGB faces."""
+    recognizer = load_recognizer(name).to(device)
+    try:
+        with torch.no_grad():
+            features = recognizer(torch.zeros(1, 3, 112, 112, device=device))
+    except Exception as error:  # whatever a foreign network may raise
+        raise ConfigError(
+            f"the recogniser {name} cannot read RGB faces of 112 x 112 pixels ({error}); "
+            "take an ArcFace network"
+        ) from None
+    if features.ndim != 2 or len(features) != 1:
+        raise ConfigError(
+            f"the recogniser {name} gives {tuple(features.shape)} instead of one vector for a face; take an "
+            "ArcFace network"
+        )
+    return recognizer
 
 
 def load_model(
     settings: TrainSettings, head: HeadModel, device: torch.device
 ) -> tuple[FaceGPT, ProcessorMixin]:
-    """The backbone with fresh trainable parts, or with those of the checkpoint `model.start`."""
-    own = settings.model
-    if own.start:
-        model, processor = load_facegpt(own.start, head.id, device, dtype=own.dtype)
+    """The backbone with fresh trainable parts, or with those of the checkpoint `model.start`.
+
+    Raises CheckpointError for what cannot be loaded, ConfigError for LoRA targets, face-head scales or a
+    tokenizer that do not fit.
+    """
+    chosen = settings.model
+    if chosen.start:
+        model, processor = load_facegpt(chosen.start, head.id, device, dtype=chosen.dtype)
         if model.spec.lora is None:
-            raise CheckpointError(f"{own.start} is merged and has no LoRA to train; start before the merge")
+            raise CheckpointError(
+                f"{chosen.start} is merged and has no LoRA to train; start before the merge"
+            )
     else:
-        backbone, processor = load_backbone(own.backbone, own.dtype, device)
-        mean = head.mean_parameters(neck=own.neck, eyes=own.eyes)
-        layout, vector = mean.layout, mean.to_vector()[0]
-        model = build_facegpt(backbone, processor, layout, vector, own.lora, own.face_head.settings())
-    if own.activation_checkpointing:
+        backbone, processor = load_backbone(chosen.backbone, chosen.dtype, device)
+        mean = head.mean_parameters(neck=chosen.neck, eyes=chosen.eyes)
+        vector = mean.to_vector()[0]
+        try:
+            model = build_facegpt(
+                backbone, processor, mean.layout, vector, chosen.lora, chosen.face_head.settings()
+            )
+        except ValueError as error:
+            raise ConfigError(f"{chosen.backbone} cannot be trained like that: {error}") from None
+    if chosen.activation_checkpointing:
         model.checkpoint_activations()
     return model, processor
 
