@@ -82,6 +82,8 @@ class ReconstructSettings:
         for name in ("questions", "size", "batch", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        if self.n < 0:
+            raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 
 
 @dataclass

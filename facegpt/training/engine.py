@@ -146,6 +146,17 @@ def deepspeed_config(settings: OptimizationSettings, bfloat16: bool) -> dict[str
     }
 
 
+def check_deepspeed_config(settings: OptimizationSettings, bfloat16: bool) -> None:
+    """Raise ConfigError for what `deepspeed_config` or DeepSpeed itself would refuse in `build_engine`."""
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    config = deepspeed_config(settings, bfloat16)
+    try:
+        DeepSpeedConfig(config)
+    except Exception as error:  # pydantic's, and whatever else it raises for strange values
+        raise ConfigError(f"DeepSpeed does not take {settings.deepspeed}: {error}") from None
+
+
 def parameter_groups(model: FaceGPT, settings: OptimizationSettings) -> list[dict[str, Any]]:
     """Trainable parameters in three groups - LoRA, <FACE> rows, face head - each with its learning rate."""
     groups: dict[str, list[nn.Parameter]] = {"lora": [], "token": [], "face_head": []}

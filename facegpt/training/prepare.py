@@ -20,7 +20,7 @@ from facegpt.model.backbone import load_backbone
 from facegpt.model.checkpoint import load_facegpt
 from facegpt.model.facegpt import FaceGPT, build_facegpt
 from facegpt.perception.recognizer import Recognizer, load_recognizer
-from facegpt.training.engine import Ranks, deepspeed_config
+from facegpt.training.engine import Ranks, check_deepspeed_config
 from facegpt.training.runs import checkpoint_to_resume
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import FaceLoss
@@ -58,7 +58,7 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> TrainingParts:
     note = check_head(head, settings.model.head)
     checkpoint = checkpoint_to_resume(settings, head.id, ranks)
     model, processor = load_model(settings, head, ranks.device)
-    deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)  # for its errors only
+    check_deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)
     recognizer = (
         open_recognizer(settings.model.recognizer, ranks.device) if settings.objective.perceptual else None
     )

@@ -127,9 +127,8 @@ class OptimizationSettings:
 
     steps: optimiser steps of the whole run. batch: conversations per rank and micro-batch. accumulation:
     micro-batches per step. lr: LoRA, and the face head and the <FACE> rows when theirs is 0.
-    clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels, so most
-        gradients are longer than that (`clipped` in the metrics says how many), and clipping makes the steps
-        equally long.
+    clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels, so it
+        may be passed in every step; `clipped` in the metrics is the share of steps that did.
     deepspeed: DeepSpeed's JSON; a relative path starts where one is, or else at the root of the repository.
     """
 

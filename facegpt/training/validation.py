@@ -98,15 +98,15 @@ class Validation:
 
         Raises TrainingError on every rank when an answer holds a face that cannot be drawn.
         """
-        own = self.prompts[self.ranks.rank :: self.ranks.world]
+        share = self.prompts[self.ranks.rank :: self.ranks.world]
         # Equally many batches on every rank: at ZeRO-3 each one gathers weights from all ranks.
         most = math.ceil(len(self.prompts) / self.ranks.world)
-        spare = [] if own and len(own) == most else self.prompts[:1]
-        asked = own + spare
+        spare = [] if share and len(share) == most else self.prompts[:1]
+        asked = share + spare
         answers: list[Answer] = []
         for start in range(0, most, self.settings.batch):
             answers += self._ask(asked[start : start + self.settings.batch], engine)
-        answers = answers[: len(own)]
+        answers = answers[: len(share)]
         for answer in answers:
             if answer.kind != CHAT:
                 self._measure(answer)

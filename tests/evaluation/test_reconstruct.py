@@ -97,6 +97,8 @@ def test_bad_input_is_named_before_anything_is_written(world: World, tmp_path: P
     save_head(small_head_data(seed=1), tmp_path / "other.npz")
     with pytest.raises(HeadMismatchError, match="trained with head model"):
         reconstruct.main([*world.words("speaks", out), f"head={tmp_path / 'other.npz'}"])
+    with pytest.raises(ConfigError, match="n must be 0"):
+        reconstruct.main([*world.words("speaks", out), "n=-3"])
     with pytest.raises(ConfigError, match="batch must be at least 1"):
         reconstruct.main([*world.words("speaks", out), "batch=0"])
     assert list(tmp_path.iterdir()) == [tmp_path / "other.npz"]
