@@ -18,6 +18,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from facegpt.data.conversation import encode_conversation, encode_prompt
 from facegpt.losses.objective import FaceObjective
 from facegpt.model.backbone import image_token_count
+from facegpt.model.checkpoint import load_weights
 from facegpt.model.facegpt import FaceGPT, LoraSettings, build_facegpt
 from facegpt.sample import Batch, FaceTargets, Message
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava
@@ -132,11 +133,17 @@ def main(out: Path) -> None:
         replies = ranks.gather(reply.ids.tolist())
         checkpoint = Run(chosen, small_head().id, ranks).checkpoint(STEPS, engine, model)
         optimize(engine, face_loss, micro_batches, chosen, ranks, meter, clock, STEPS + 1)
+        further = trained_weights(model, engine)
+
+        model = build(dtype)
+        load_weights(model, checkpoint)  # before the engine, which may split them
+        engine = build_engine(model, chosen.optimization, ranks)
         assert resume(engine, checkpoint) == STEPS
+        optimize(engine, face_loss, micro_batches, chosen, ranks, meter, clock, STEPS + 1)
         resumed = trained_weights(model, engine)
         if ranks.first:
-            found = {"rows": rows, "weights": weights, "replies": replies, "held": held, "resumed": resumed}
-            torch.save(found, out / f"{variant}.pt")
+            found = {"rows": rows, "weights": weights, "replies": replies, "held": held}
+            torch.save({**found, "further": further, "resumed": resumed}, out / f"{variant}.pt")
         ranks.barrier()
 
 

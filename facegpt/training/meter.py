@@ -54,9 +54,9 @@ class MetricMeter:
             book[:, 3].index_add_(0, place[face_rows], torch.ones_like(face_rows, dtype=torch.float64))
             self.by_part += torch.stack([parts[name].double().sum() for name in self.parts])
 
-    def add_step(self, grad_norm: Tensor | float, clip: float) -> None:
+    def add_step(self, grad_norm: Tensor | float | None, clip: float) -> None:
         """Book whether the gradient of a step was longer than `clip` (0: nothing is clipped)."""
-        if clip > 0:
+        if clip > 0 and grad_norm is not None:  # DeepSpeed has none without ZeRO
             self.clipped.append(torch.as_tensor(grad_norm) > clip)
 
     def report(self) -> dict[str, float]:

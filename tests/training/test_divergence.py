@@ -26,6 +26,10 @@ def bias(parts, value, groups=slice(None)):
         parts.model.face_head.network[-1].bias[groups] = value
 
 
+def run(settings, parts, ranks):
+    train.train(settings, parts, ranks)
+
+
 def trained(model):
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
@@ -36,7 +40,7 @@ def test_a_diverged_face_head_ends_the_run_with_step_and_samples(world, ranks, t
     bias(parts, value)
     before = trained(parts.model)
     with pytest.raises(TrainingError, match=r"the loss of step 1 is not finite.*face-\d"):
-        train.train(world.settings(tmp_path / "run"), parts, ranks)
+        run(world.settings(tmp_path / "run"), parts, ranks)
     for name, value in trained(parts.model).items():
         assert torch.equal(value.nan_to_num(), before[name].nan_to_num()), name
     assert not list((tmp_path / "run").glob("checkpoints/*"))
@@ -66,7 +70,7 @@ def test_an_impossible_loss_with_a_finite_gradient_stops_the_run(world, ranks, m
     parts = train.prepare(world.settings(tmp_path / "run"), ranks)
     before = trained(parts.model)
     with pytest.raises(TrainingError, match="step 1 is not finite, or above"):
-        train.train(world.settings(tmp_path / "run"), parts, ranks)
+        run(world.settings(tmp_path / "run"), parts, ranks)
     assert all(value.equal(before[name]) for name, value in trained(parts.model).items())
 
 
