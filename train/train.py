@@ -92,7 +92,7 @@ def main() -> int:
     try:
         parts = prepare(settings, ranks)
     except (FaceGPTError, OSError, ValueError) as error:
-        complaint = str(error)
+        complaint = str(error) or type(error).__name__
     complaints = ranks.complaints(complaint)
     if complaints or parts is None:
         return refuse(complaints[0], first)

@@ -147,7 +147,7 @@ def next_batches(batches: Iterator[list[Batch]], ranks: Ranks) -> list[Batch]:
     try:
         found = [batch.to(ranks.device) for batch in next(batches)]
     except (FaceGPTError, OSError) as error:
-        complaint = str(error)
+        complaint = str(error) or type(error).__name__
     for sentence in ranks.complaints(complaint):
         raise TrainingError(sentence)
     return found
