@@ -18,6 +18,7 @@ import torch
 from omegaconf import MISSING
 
 from facegpt.config import parse_config
+from facegpt.data.held_out import target_groups, true_parameters
 from facegpt.data.records import FaceRecords, read_records
 from facegpt.errors import FaceGPTError, SampleError
 from facegpt.evaluation.evaluated_model import (
@@ -30,14 +31,14 @@ from facegpt.evaluation.evaluated_model import (
     provenance,
     replies_to,
     samples_path,
-    true_parameters,
     write_rows,
 )
-from facegpt.evaluation.image_errors import MASK, ImageErrors, image_errors, yaw_groups
 from facegpt.evaluation.prompts import described, face_requests, image_questions, instruct_questions
+from facegpt.evaluation.yaw import yaw_groups
 from facegpt.files import write_json
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.face_token_rates import face_token_rates
+from facegpt.metrics.image_errors import MASK, ImageErrors, image_errors
 from facegpt.model.generation import Reply
 from facegpt.sample import FaceRecord, Sample
 
@@ -81,6 +82,8 @@ class ReconstructSettings:
         for name in ("questions", "size", "batch", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        if self.n < 0:
+            raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 
 
 @dataclass
@@ -100,7 +103,7 @@ class Answers:
 def main(argv: list[str]) -> None:
     settings = parse_config(ReconstructSettings, argv, __doc__)
     start = time.time()
-    data = read_records(settings.data, settings.size)
+    data = read_records(settings.data)
     records = list(data[: settings.n or None])
     questions = {"question_about_image": image_questions(records, settings.questions, settings.seed)}
     if settings.instruct:
@@ -116,11 +119,12 @@ def main(argv: list[str]) -> None:
         baselines["mean_face_training"] = training_mean(settings.training_data, evaluated)
     known, unknown = answers["image"], answers["image_held_out_wording"]
     predicted = first_faces(known.replies, evaluated)
-    errors = image_errors(records, {"model": predicted, **baselines}, evaluated.head, truth, settings.size)
-    again = first_faces(unknown.replies, evaluated)
-    held_out = image_errors(
-        records[: len(again)], {"model": again}, evaluated.head, _rows(truth, len(again)), settings.size
-    )
+    names, few = [record.id for record in records], records[: settings.questions]
+    targets = target_groups(records, settings.size)
+    errors = image_errors(names, targets, {"model": predicted, **baselines}, evaluated.head, truth)
+    again, targets = first_faces(unknown.replies, evaluated), target_groups(few, settings.size)
+    known_few = None if truth is None else truth[: len(few)]
+    held_out = image_errors(names[: len(few)], targets, {"model": again}, evaluated.head, known_few)
 
     everyone = torch.ones(len(records), dtype=torch.bool)
     result: dict[str, Any] = {
@@ -252,10 +256,6 @@ def report(result: dict[str, Any], out: Path) -> None:
     rates = result["emission"]
     print(f"emission: recall {rates['recall']:.3f}, false positives {rates['false_positive_rate']:.3f}")
     print(f"wrote {out} ({result['n']} faces, {result['seconds']} s)")
-
-
-def _rows(faces: FaceParameters | None, count: int) -> FaceParameters | None:
-    return None if faces is None else faces[slice(count)]
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ class ReportSettings:
     faces: int = 8
     size: int = 224
 
+    def __post_init__(self) -> None:
+        for name, least in (("faces", 0), ("size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, it is {getattr(self, name)}")
+
 
 def main(argv: list[str]) -> None:
     settings = parse_config(ReportSettings, argv, __doc__)
@@ -110,9 +115,9 @@ def training_curves(run: Path) -> str:
             curve("validation", "text/landmark_error", "from text"),
         ]),
         chart("held-out prompts answered with a face, %", [
-            curve("validation", "image/emission_recall", "asked, image"),
-            curve("validation", "text/emission_recall", "asked, text"),
-            curve("validation", "chat/false_positive_rate", "not asked"),
+            curve("validation", "image/emission_recall", "face requested, by image"),
+            curve("validation", "text/emission_recall", "face requested, by text"),
+            curve("validation", "chat/false_positive_rate", "words requested"),
         ]),
     ]  # fmt: skip
     return f'<h2>Training</h2><div class="charts">{"".join(charts)}</div>'

@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from facegpt.config import parse_config
+from facegpt.data.held_out import true_parameters
 from facegpt.data.records import read_records
 from facegpt.errors import FaceGPTError, SampleError
 from facegpt.evaluation.evaluated_model import (
@@ -28,7 +29,6 @@ from facegpt.evaluation.evaluated_model import (
     provenance,
     replies_to,
     samples_path,
-    true_parameters,
     write_rows,
 )
 from facegpt.evaluation.matching import ASPECTS, CANDIDATES, Matching, match
@@ -50,7 +50,7 @@ DEFINITIONS = {
     "expression": "matching by expression and jaw alone, heads frontal",
     "pose": "matching by head rotation alone, faces neutral",
     "held_out_wording": "the same descriptions in requests that training never used",
-    "text": "what the untouched vision-language model said about the photograph, which is not given",
+    "text": "what the pretrained vision-language model said about the photograph, which is not given",
     "generation": NO_FACE,
 }
 
@@ -76,6 +76,8 @@ class TextToFaceSettings:
         for name in ("batch", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        if self.n < 0:
+            raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 
 
 def main(argv: list[str]) -> None:
@@ -95,15 +97,15 @@ def main(argv: list[str]) -> None:
             f"{settings.data} has faces without known parameters to match with; use synthetic faces"
         )
 
-    own = ask(evaluated, records, settings, held_out=False)
-    other = ask(evaluated, records, settings, held_out=True)
-    tables = match(evaluated.head, own.faces, truth, settings.seed)
-    other_tables = match(evaluated.head, other.faces, truth, settings.seed)
+    usual = ask(evaluated, records, settings, held_out=False)
+    unknown = ask(evaluated, records, settings, held_out=True)
+    tables = match(evaluated.head, usual.faces, truth, settings.seed)
+    other_tables = match(evaluated.head, unknown.faces, truth, settings.seed)
     result: dict[str, Any] = {
         "n": len(records),
         "matching_16": tables["both"].as_json(),
         "by_aspect": {aspect: tables[aspect].as_json() for aspect in ASPECTS if aspect != "both"},
-        "emission": {"recall": own.recall(), "recall_held_out_wording": other.recall()},
+        "emission": {"recall": usual.recall(), "recall_held_out_wording": unknown.recall()},
         "held_out_wording": {aspect: table.as_json() for aspect, table in other_tables.items()},
         "definitions": DEFINITIONS,
         "data": settings.data,
@@ -111,7 +113,7 @@ def main(argv: list[str]) -> None:
         "seconds": round(time.time() - start, 1),
     }
     out = Path(settings.out)
-    write_rows(samples_path(out), sample_rows(records, own, tables))
+    write_rows(samples_path(out), sample_rows(records, usual, tables))
     write_json(out, result)
     for aspect, table in tables.items():
         print(f"matching by {aspect}: {table.model:.3f}, other text {table.shuffled_text:.3f}, chance 0.0625")

@@ -35,7 +35,7 @@ from facegpt.training.engine import (
     start_ranks,
 )
 from facegpt.training.meter import Clock, MetricMeter
-from facegpt.training.prepare import Parts, prepare, quiet_libraries
+from facegpt.training.prepare import TrainingParts, prepare, quiet_libraries
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import optimize
 
@@ -78,7 +78,7 @@ def main() -> int:
         quiet_libraries()
         ranks = start_ranks()
         parts = prepare(settings, ranks)
-    except (FaceGPTError, OSError) as error:
+    except (FaceGPTError, OSError, ValueError) as error:
         sys.exit(f"error: {error}\nmake a few faces first: see `make demo`, or data_gen/synthesize.py")
     sections = Sections()
     steps = _train(settings, parts, ranks, sections, arguments.steps)
@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def _train(
-    settings: TrainSettings, parts: Parts, ranks: Ranks, sections: Sections, count: int
+    settings: TrainSettings, parts: TrainingParts, ranks: Ranks, sections: Sections, count: int
 ) -> list[dict[str, float]]:
     objective, size = parts.face_loss.objective, settings.data.render_size
     parts.face_loss = TimedFaceLoss(parts.head, objective, size, sections)  # type: ignore[assignment]
@@ -161,11 +161,12 @@ class TimedFaceLoss:
                 part.detach().requires_grad_() for part in (rendering.image, rendering.landmarks)
             )
             detached = replace(rendering, image=image, landmarks=landmarks)
-            own = leaf.detach().requires_grad_()
-            losses, parts = self.objective(detached, FaceParameters.from_vector(own, layout), targets)
-            of_image, of_landmarks, direct = torch.autograd.grad(losses.sum(), (image, landmarks, own))
+            direct_leaf = leaf.detach().requires_grad_()
+            losses, parts = self.objective(detached, FaceParameters.from_vector(direct_leaf, layout), targets)
+            inputs = (image, landmarks, direct_leaf)
+            grad_image, grad_landmarks, direct = torch.autograd.grad(losses.sum(), inputs)
             with self.sections("render"):
-                outputs, grads = (rendering.image, rendering.landmarks), (of_image, of_landmarks)
+                outputs, grads = (rendering.image, rendering.landmarks), (grad_image, grad_landmarks)
                 (through,) = torch.autograd.grad(outputs, leaf, grads)
             start = time.perf_counter()
             output = self.head(FaceParameters.from_vector(leaf, layout))

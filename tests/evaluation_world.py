@@ -56,8 +56,10 @@ def make_world(path: Path) -> World:
     return World(path, head, truth)
 
 
-def write_faces(folder: Path, head: HeadModel, truth: FaceParameters, described: bool = True) -> None:
-    """Face records of `truth` on black, with descriptions."""
+def write_faces(
+    folder: Path, head: HeadModel, truth: FaceParameters, described: bool = True, known: bool = True
+) -> None:
+    """Face records of `truth` on black, with descriptions, and with their parameters if `known`."""
     shown = render(head, truth, SIZE)
     rows = []
     for index in range(len(truth)):
@@ -69,7 +71,7 @@ def write_faces(folder: Path, head: HeadModel, truth: FaceParameters, described:
                 "image": encode(Image.fromarray(image)),
                 "landmarks": shown.landmarks[index].flatten().tolist(),
                 "skin_mask": encode(Image.fromarray(mask)),
-                "parameters": truth[index].to_vector()[0].tolist(),
+                "parameters": truth[index].to_vector()[0].tolist() if known else None,
             }
         )
     write_shards(folder, rows, shard=8)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -27,13 +28,13 @@ from facegpt.config import parse_config
 from facegpt.errors import FaceGPTError, TrainingError
 from facegpt.training.engine import Ranks, build_engine, start_ranks
 from facegpt.training.meter import Clock, MetricMeter
-from facegpt.training.prepare import Parts, prepare, quiet_libraries
+from facegpt.training.prepare import TrainingParts, prepare, quiet_libraries
 from facegpt.training.runs import Run, resume
 from facegpt.training.settings import TrainSettings
-from facegpt.training.step import optimize
+from facegpt.training.step import next_batches, optimize
 
 
-def train(settings: TrainSettings, parts: Parts, ranks: Ranks) -> None:
+def train(settings: TrainSettings, parts: TrainingParts, ranks: Ranks) -> None:
     """The loop: steps, and at their intervals metrics, validation by generation, checkpoints."""
     steps, every = settings.optimization.steps, settings.logging.every
     engine = build_engine(parts.model, settings.optimization, ranks)
@@ -54,7 +55,7 @@ def train(settings: TrainSettings, parts: Parts, ranks: Ranks) -> None:
         # Dropout depends on the step alone, so a resumed run does what the uninterrupted one would have.
         torch.manual_seed(1_000_003 * settings.seed + step * ranks.world + ranks.rank)
         with clock("data"):
-            micro_batches = [batch.to(ranks.device) for batch in next(batches)]
+            micro_batches = next_batches(batches, ranks)
         rates = optimize(engine, parts.face_loss, micro_batches, settings, ranks, meter, clock, step)
         if logged:
             norm = {"grad_norm": float(engine.get_global_grad_norm())}  # before clipping
@@ -82,33 +83,44 @@ def main() -> int:
     first = os.environ.get("RANK", "0") == "0"
     try:
         settings = parse_config(TrainSettings, sys.argv[1:], __doc__)
+        settings.optimization.deepspeed = from_here_or_root(settings.optimization.deepspeed)
+        quiet_libraries()
+        ranks = start_ranks()
     except FaceGPTError as error:
         return refuse(str(error), first)
-    quiet_libraries()
-    ranks = start_ranks()
     parts, complaint = None, ""
     try:
         parts = prepare(settings, ranks)
-    except (FaceGPTError, OSError) as error:
-        complaint = str(error)
-    complaints = [text for text in ranks.gather(complaint) if text]
+    except (FaceGPTError, OSError, ValueError) as error:
+        complaint = str(error) or type(error).__name__
+    complaints = ranks.complaints(complaint)
     if complaints or parts is None:
         return refuse(complaints[0], first)
+    if parts.note and first:
+        print(f"note: {parts.note}", file=sys.stderr, flush=True)
     try:
         train(settings, parts, ranks)
-    except TrainingError as error:
+    except TrainingError as error:  # on every rank
         return refuse(str(error), first)
     except FaceGPTError as error:  # on this rank only; the launcher ends the others
         return refuse(str(error), True)
-    torch.distributed.destroy_process_group()
     return 0
+
+
+def from_here_or_root(path: str) -> str:
+    """A relative path starts where one is, or else at the root of this repository."""
+    other = Path(__file__).resolve().parents[1] / path
+    return str(other) if other.exists() and not Path(path).exists() else path
 
 
 def refuse(sentence: str, speak: bool) -> int:
     if speak:
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        print(f"error: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
     return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if torch.distributed.is_initialized():  # its threads would make the process abort at the end
+        torch.distributed.destroy_process_group()
+    sys.exit(code)

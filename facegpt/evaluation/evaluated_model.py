@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facegpt.chat import answer, newest_checkpoint
-from facegpt.data.records import FaceRecords
-from facegpt.errors import HeadMismatchError, SampleError
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters, ParameterLayout
+from facegpt.machine import default_device, package_versions
 from facegpt.model.checkpoint import load_facegpt, read_description
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply
-from facegpt.sample import FaceRecord, Sample
+from facegpt.sample import Sample
 
-PACKAGES = ("facegpt", "torch", "transformers", "peft", "numpy")
 NO_FACE = (
     "Every answer is generated token by token; nothing is teacher forced. Where a request for a face brings "
     "no <FACE>, the mean face is scored in its place."
@@ -58,10 +54,9 @@ def open_evaluated_model(
     """Load the newest checkpoint of a run and its head, "builtin" or a head file."""
     folder = newest_checkpoint(checkpoint)
     model_head = HeadModel.open(head)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, _ = load_facegpt(folder, model_head, device, backbone=backbone or None)
-    return EvaluatedModel(model, model_head.to(device), folder)
+    chosen = default_device() if device == "auto" else torch.device(device)
+    model, _ = load_facegpt(folder, model_head, chosen, backbone=backbone or None)
+    return EvaluatedModel(model, model_head.to(chosen), folder)
 
 
 def replies_to(
@@ -91,32 +86,6 @@ def face_counts(replies: Sequence[Reply]) -> list[int]:
     return [0 if reply.faces is None else len(reply.faces) for reply in replies]
 
 
-def true_parameters(
-    records: Sequence[FaceRecord], data: FaceRecords, head: HeadModel
-) -> FaceParameters | None:
-    """The known parameters of synthetic faces, None when some record has none.
-
-    Raises HeadMismatchError when they are of another head model, SampleError when they are of another length.
-    """
-    vectors = [record.parameters for record in records]
-    known = [vector for vector in vectors if vector is not None]
-    if len(known) < len(vectors):
-        return None
-    made_with = data.metadata.get("head_id", head.id)
-    if not head.has_id(made_with):
-        raise HeadMismatchError(
-            f"{data.path} was made with head model {made_with}, but {head.id} is loaded; "
-            "make the faces again with data_gen/synthesize.py"
-        )
-    for record, vector in zip(records, known, strict=True):
-        if len(vector) != head.layout.total:
-            raise SampleError(
-                f"{record.id} in {data.path} has {len(vector)} face parameters, "
-                f"the head has {head.layout.total}"
-            )
-    return FaceParameters.from_vector(torch.stack(known).to(head.v_template), head.layout)
-
-
 def mean_and_error(values: Tensor | Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error (0 for a single value)."""
     numbers = torch.as_tensor(values, dtype=torch.float64)
@@ -137,15 +106,8 @@ def provenance(evaluated: EvaluatedModel, settings: Any) -> dict[str, Any]:
         "head_id": evaluated.head.id,
         "head": evaluated.head.data.metadata.get("name", ""),
         "device": str(evaluated.model.device),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": package_versions(),
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

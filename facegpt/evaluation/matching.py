@@ -61,9 +61,9 @@ def draw_candidates(count: int, seed: int, size: int = CANDIDATES) -> Tensor:
         raise ValueError(f"matching among {size} needs at least {size} faces, got {count}")
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    for own in range(count):
+    for face in range(count):
         others = torch.randperm(count - 1, generator=generator)[: size - 1]
-        rows.append(torch.cat([torch.tensor([own]), others + (others >= own)]))
+        rows.append(torch.cat([torch.tensor([face]), others + (others >= face)]))
     return torch.stack(rows)
 
 
@@ -127,13 +127,13 @@ def match(
     """
     candidates = draw_candidates(len(truth), seed)
     others = derangement(len(truth), seed)
-    own = torch.zeros(len(truth), dtype=torch.int64)
+    first = torch.zeros(len(truth), dtype=torch.int64)  # the column of the right candidate
     found = {}
     for aspect in ASPECTS:
         table = distances(posed_faces(head, predicted, aspect), posed_faces(head, truth, aspect)).cpu()
         found[aspect] = Matching(
-            model=matching_accuracy(table.gather(1, candidates), own) / 100,
-            shuffled_text=matching_accuracy(table[others].gather(1, candidates), own) / 100,
+            model=matching_accuracy(table.gather(1, candidates), first) / 100,
+            shuffled_text=matching_accuracy(table[others].gather(1, candidates), first) / 100,
             ranks=ranks(table, candidates),
         )
     return found

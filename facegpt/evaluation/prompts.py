@@ -61,7 +61,7 @@ def face_requests(
 def image_questions(records: Sequence[FaceRecord], count: int, seed: int) -> list[Sample]:
     """`count` questions about photographs that want words, not a face; a photograph may be asked about twice.
 
-    The questions are those that the untouched VLM was asked about the photograph, or `FACE_QUESTIONS`.
+    The questions are those that the pretrained VLM was asked about the photograph, or `FACE_QUESTIONS`.
     """
     rng = random.Random(f"{seed}/image questions")
     samples = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from facegpt.errors import ConfigError
+from facegpt.machine import default_device
 from facegpt.model.facegpt import FaceGPT
 from facegpt.sample import Batch
 from facegpt.training.settings import OptimizationSettings
@@ -56,6 +58,12 @@ class Ranks:
         torch.distributed.all_gather_object(items, item)
         return items
 
+    def complaints(self, complaint: str) -> list[str]:
+        """What any rank complains of, on every rank; [] when every rank gave "". Every rank must call it."""
+        if self.sum(torch.tensor(float(bool(complaint)), device=self.device)) == 0:
+            return []
+        return [text for text in self.gather(complaint) if text]
+
     def barrier(self) -> None:
         if self.world > 1:
             torch.distributed.barrier()
@@ -66,15 +74,18 @@ def start_ranks() -> Ranks:
 
     GPUs talk over NCCL, CPUs over gloo. On CPUs the cores are divided among the ranks of this machine unless
     OMP_NUM_THREADS says otherwise: two ranks with two threads each on two cores are ten times slower.
+
+    Raises ConfigError when DeepSpeed is not installed.
     """
+    if importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError("training needs DeepSpeed, which is not installed; run `pip install deepspeed`")
     if "RANK" not in os.environ:
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if torch.cuda.is_available():
-        device = torch.device("cuda", local)
+    device = default_device(local)
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
-        device = torch.device("cpu")
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it would guess the same, with a warning
         if "OMP_NUM_THREADS" not in os.environ:
             neighbors = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
@@ -100,18 +111,24 @@ def start_ranks() -> Ranks:
 def deepspeed_config(settings: OptimizationSettings, bfloat16: bool) -> dict[str, Any]:
     """DeepSpeed's JSON completed by the batch sizes and the clipping of the YAML.
 
-    bfloat16: whether the frozen backbone is; with a float32 one `torch_autocast` is taken out. ("auto" loads
-    float32 on a CPU without AMX, where bfloat16 is only emulated.)
+    bfloat16: whether the frozen backbone is; with a float32 one `torch_autocast` is taken out. Our files give
+    it no `lower_precision_safe_modules`: DeepSpeed's default reduces the gradients of linear layers in
+    bfloat16, and at ZeRO-3 gathers their weights in it too. What is trained is float32 and small beside the
+    backbone, so float32 costs next to nothing there, and ZeRO-2 and ZeRO-3 compute the same.
 
-    Raises ConfigError when the file is missing, is no JSON or sets a number that belongs to the YAML.
+    Raises ConfigError when the file is missing, is no JSON object or sets a number that belongs to the YAML.
     """
     path = Path(settings.deepspeed)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"DeepSpeed configuration {path} (optimization.deepspeed) does not exist") from None
-    except json.JSONDecodeError as error:
+    except OSError:
+        raise ConfigError(
+            f"DeepSpeed configuration {path} (optimization.deepspeed) does not exist; see configs/deepspeed"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"DeepSpeed configuration {path} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"DeepSpeed configuration {path} must be a JSON object, {{...}}")
     owned = [key for key in OWNED_KEYS if key in config]
     if owned:
         raise ConfigError(
@@ -127,6 +144,17 @@ def deepspeed_config(settings: OptimizationSettings, bfloat16: bool) -> dict[str
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW for offloaded states too: nothing to compile
         "steps_per_print": None,
     }
+
+
+def check_deepspeed_config(settings: OptimizationSettings, bfloat16: bool) -> None:
+    """Raise ConfigError for what `deepspeed_config` or DeepSpeed itself would refuse in `build_engine`."""
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    config = deepspeed_config(settings, bfloat16)
+    try:
+        DeepSpeedConfig(config)
+    except Exception as error:  # pydantic's, and whatever else it raises for strange values
+        raise ConfigError(f"DeepSpeed does not take {settings.deepspeed}: {error}") from None
 
 
 def parameter_groups(model: FaceGPT, settings: OptimizationSettings) -> list[dict[str, Any]]:

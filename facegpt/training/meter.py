@@ -27,6 +27,7 @@ class MetricMeter:
         # columns: text loss, tokens, face loss, faces, conversations; float64 because the sums grow long
         self.by_source = torch.zeros(len(sources), 5, dtype=torch.float64, device=ranks.device)
         self.by_part = torch.zeros(len(self.parts), dtype=torch.float64, device=ranks.device)
+        self.clipped: list[Tensor] = []  # one flag per step, the same on every rank
         self.started = time.perf_counter()
 
     def add(
@@ -53,8 +54,13 @@ class MetricMeter:
             book[:, 3].index_add_(0, place[face_rows], torch.ones_like(face_rows, dtype=torch.float64))
             self.by_part += torch.stack([parts[name].double().sum() for name in self.parts])
 
+    def add_step(self, grad_norm: Tensor | float | None, clip: float) -> None:
+        """Book whether the gradient of a step was longer than `clip` (0: nothing is clipped)."""
+        if clip > 0 and grad_norm is not None:  # DeepSpeed has none without ZeRO
+            self.clipped.append(torch.as_tensor(grad_norm) > clip)
+
     def report(self) -> dict[str, float]:
-        """Means over all ranks since the last report, and the speed; empties the books.
+        """Means over all ranks since the last report, share of clipped steps, speed; empties the books.
 
         Every rank must call it. What did not occur is left out: there is no mean of nothing.
         """
@@ -75,10 +81,13 @@ class MetricMeter:
                 row[f"source/{name}/text"] = text / count
             if number:
                 row[f"source/{name}/face"] = face / number
+        if self.clipped:
+            row["clipped"] = float(torch.stack(self.clipped).double().mean())
         for word, count in (("faces", faces), ("samples", conversations), ("tokens", tokens)):
             row[f"speed/{word}_per_second"] = count / seconds
         self.by_source.zero_()
         self.by_part.zero_()
+        self.clipped.clear()
         self.started = time.perf_counter()
         return row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from facegpt.model.backbone import load_backbone
 from facegpt.model.checkpoint import load_facegpt
 from facegpt.model.facegpt import FaceGPT, build_facegpt
 from facegpt.perception.recognizer import load_recognizer
-from facegpt.training.engine import Ranks, deepspeed_config
+from facegpt.training.engine import Ranks, check_deepspeed_config
 from facegpt.training.runs import checkpoint_to_resume
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import FaceLoss
@@ -28,8 +29,11 @@ from facegpt.training.validation import Validation
 
 
 @dataclass
-class Parts:
-    """What a run works with, all of it checked."""
+class TrainingParts:
+    """What a run works with, all of it checked.
+
+    checkpoint: where it goes on from, None for a start. note: what cannot be learnt with this head, or "".
+    """
 
     head: HeadModel
     model: FaceGPT
@@ -38,18 +42,23 @@ class Parts:
     stream: Stream
     validation: Validation | None
     checkpoint: Path | None
+    note: str
 
 
-def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
-    """Load and check everything; nothing is written and the ranks do not wait for each other."""
+def prepare(settings: TrainSettings, ranks: Ranks) -> TrainingParts:
+    """Load and check everything; nothing is written and the ranks do not wait for each other.
+
+    Raises a FaceGPTError or OSError whose text says what is wrong.
+    """
     if settings.logging.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("logging.wandb is set but wandb is not installed; install it or leave it out")
+    check_writable(Path(settings.run))
     torch.manual_seed(settings.seed)
-    head = HeadModel.open(settings.model.head)
-    head = head.to(ranks.device)
+    head = HeadModel.open(settings.model.head).to(ranks.device)
+    note = check_head(head, settings.model.head)
     checkpoint = checkpoint_to_resume(settings, head, ranks)
     model, processor = load_model(settings, head, ranks.device)
-    deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)  # for its errors only
+    check_deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)
     recognizer = (
         load_recognizer(settings.model.recognizer).to(ranks.device) if settings.objective.perceptual else None
     )
@@ -61,33 +70,75 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
         )
     stream = Stream(settings, ranks, processor)
     stream.check(head, model.spec.layout)
-    validation = Validation(settings, ranks, head, model, processor) if settings.validation.path else None
-    return Parts(
-        head,
-        model,
-        processor,
-        FaceLoss(head, objective, settings.data.render_size),
-        stream,
-        validation,
-        checkpoint,
+    return TrainingParts(
+        head=head,
+        model=model,
+        processor=processor,
+        face_loss=FaceLoss(head, objective, settings.data.render_size),
+        stream=stream,
+        validation=Validation(settings, ranks, head, model, processor) if settings.validation.path else None,
+        checkpoint=checkpoint,
+        note=note,
     )
+
+
+def check_writable(run: Path) -> None:
+    """Raise ConfigError unless the directory of the run can be made, or written into; nothing is made yet."""
+    there = next(path for path in (run, *run.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(
+            f"the run directory {run} cannot be made, because {there} is a file; give another run="
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"the run directory {run} cannot be made, because {there} is not yours to write into"
+        )
+
+
+def check_head(head: HeadModel, name: str) -> str:
+    """One sentence about what cannot be learnt with this head, "" when it has everything.
+
+    Raises ConfigError when it has no landmarks: without them no face finds its place in the photograph.
+    """
+    if not head.has_landmarks:
+        raise ConfigError(
+            f"the head model {name} has no landmarks to train with; put FLAME's landmark embedding beside it "
+            "(docs/heads.md), or take another head"
+        )
+    missing = []
+    if not head.has_skin_mask:
+        missing.append("no mask of the face, so hair, ears and neck are compared as if they were skin")
+    if not head.has_texture:
+        missing.append("no texture, so the color of the skin is not learnt")
+    return f"the head model {name} has {', and '.join(missing)}" if missing else ""
 
 
 def load_model(
     settings: TrainSettings, head: HeadModel, device: torch.device
 ) -> tuple[FaceGPT, ProcessorMixin]:
-    """The backbone with fresh trainable parts, or with those of the checkpoint `model.start`."""
-    own = settings.model
-    if own.start:
-        model, processor = load_facegpt(own.start, head, device, dtype=own.dtype)
+    """The backbone with fresh trainable parts, or with those of the checkpoint `model.start`.
+
+    Raises CheckpointError for what cannot be loaded, ConfigError for LoRA targets, face-head scales or a
+    tokenizer that do not fit.
+    """
+    chosen = settings.model
+    if chosen.start:
+        model, processor = load_facegpt(chosen.start, head, device, dtype=chosen.dtype)
         if model.spec.lora is None:
-            raise CheckpointError(f"{own.start} is merged and has no LoRA to train; start before the merge")
+            raise CheckpointError(
+                f"{chosen.start} is merged and has no LoRA to train; start before the merge"
+            )
     else:
-        backbone, processor = load_backbone(own.backbone, own.dtype, device)
-        mean = head.mean_parameters(neck=own.neck, eyes=own.eyes)
-        layout, vector = mean.layout, mean.to_vector()[0]
-        model = build_facegpt(backbone, processor, layout, vector, own.lora, own.face_head.settings())
-    if own.activation_checkpointing:
+        backbone, processor = load_backbone(chosen.backbone, chosen.dtype, device)
+        mean = head.mean_parameters(neck=chosen.neck, eyes=chosen.eyes)
+        vector = mean.to_vector()[0]
+        try:
+            model = build_facegpt(
+                backbone, processor, mean.layout, vector, chosen.lora, chosen.face_head.settings()
+            )
+        except ValueError as error:
+            raise ConfigError(f"{chosen.backbone} cannot be trained like that: {error}") from None
+    if chosen.activation_checkpointing:
         model.checkpoint_activations()
     return model, processor
 

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal
 
 from omegaconf import MISSING
 
 from facegpt.losses.objective import ObjectiveWeights
 from facegpt.model.spec import FaceHeadSettings, LoraSettings
+
+# The least that a number may be, and where no number may be negative.
+NEVER_NEGATIVE = ("optimization.", "objective.", "data.sources.")
+LEAST = {
+    "data.render_size": 1,
+    "data.max_length": 1,
+    "data.check": -1,
+    "data.prefetch": 1,
+    "optimization.steps": 1,
+    "optimization.batch": 1,
+    "optimization.accumulation": 1,
+    "optimization.warmup": 1,
+    "validation.every": 1,
+    "validation.faces": 1,
+    "validation.batch": 1,
+    "validation.pictures": 0,
+    "validation.max_new_tokens": 1,
+    "logging.every": 1,
+    "checkpoint.every": 0,
+}
 
 
 @dataclass
@@ -29,7 +51,8 @@ class ModelSettings:
 
     backbone: "tiny" (built in) or a folder or hub name of a LLaVA in transformers' format.
     head: "builtin" or a head file (FLAME .pkl, our .npz or .safetensors).
-    recognizer: of the perceptual loss, "tiny" (built in) or an ArcFace .onnx / .pth / .safetensors file.
+    recognizer: network of the perceptual loss, "tiny" (built in) or an ArcFace .onnx, .pth or .safetensors
+        file.
     start: a facegpt checkpoint whose trained parts are the starting point, null for a fresh start; its
         backbone, LoRA and face head then count, not those given here.
     dtype: of the frozen backbone; "auto" is bfloat16 where the device computes in it, else float32.
@@ -101,8 +124,9 @@ class OptimizationSettings:
 
     steps: optimiser steps of the whole run. batch: conversations per rank and micro-batch. accumulation:
     micro-batches per step. lr: LoRA, and the face head and the <FACE> rows when theirs is 0.
-    clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels, so while
-        faces are far off it is large.
+    clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels, so it
+        may be passed in every step; `clipped` in the metrics is the share of steps that did.
+    deepspeed: DeepSpeed's JSON; a relative path starts where one is, or else at the root of the repository.
     """
 
     steps: int = 5000
@@ -174,30 +198,27 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Impossible values, as ValueError (which `load_config` turns into a ConfigError naming the file)."""
-        positive = {
-            "optimization.steps": self.optimization.steps,
-            "optimization.batch": self.optimization.batch,
-            "optimization.accumulation": self.optimization.accumulation,
-            "optimization.warmup": self.optimization.warmup,
-            "data.render_size": self.data.render_size,
-            "data.max_length": self.data.max_length,
-            "data.prefetch": self.data.prefetch,
-            "validation.every": self.validation.every,
-            "validation.faces": self.validation.faces,
-            "validation.batch": self.validation.batch,
-            "logging.every": self.logging.every,
-        }
-        for key, value in positive.items():
-            if value < 1:
-                raise ValueError(f"{key} is {value}, it must be at least 1")
-        for key in ("lr", "face_head_lr", "token_lr", "weight_decay", "clip"):
-            if getattr(self.optimization, key) < 0:
-                raise ValueError(f"optimization.{key} is negative")
-        for key, value in vars(self.objective).items():
-            if value < 0:
-                raise ValueError(f"objective.{key} is negative")
-        for name, source in self.data.sources.items():
-            if source.weight < 0:
-                raise ValueError(f"data.sources.{name}.weight is negative")
+        for key, number in _numbers(self):
+            least = LEAST.get(key, 0 if key.startswith(NEVER_NEGATIVE) else None)
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{key} is {number}, it must be a finite number")
+            if least is not None and number < least:
+                raise ValueError(f"{key} is {number}, it must be at least {least}")
+        if abs(self.seed) >= 2**32:
+            raise ValueError(f"seed is {self.seed}, it must be below 2**32")
+        if max(self.optimization.betas) >= 1:
+            raise ValueError(f"optimization.betas are {self.optimization.betas}, they must be below 1")
         if not any(source.weight > 0 for source in self.data.sources.values()):
             raise ValueError("data.sources names no source with a weight above 0")
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in a dataclass and what it holds, with its dotted key; those of a list share one."""
+    if isinstance(value, int | float):
+        yield key, value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _numbers(item, key)
+    elif isinstance(value, dict) or is_dataclass(value):
+        for name, item in (value if isinstance(value, dict) else vars(value)).items():
+            yield from _numbers(item, f"{key}.{name}" if key else name)

@@ -41,16 +41,17 @@ class Stream:
     def __init__(self, settings: TrainSettings, ranks: Ranks, processor: ProcessorMixin) -> None:
         """Open the sources. Raises SampleError when one cannot be read."""
         self.settings, self.ranks, self.processor = settings, ranks, processor
-        self.drawn = {name: own for name, own in settings.data.sources.items() if own.weight > 0}
-        self.names = list(self.drawn)
-        sources = [_open(name, own, settings) for name, own in self.drawn.items()]
-        self.samples = MixedSamples(sources, [own.weight for own in self.drawn.values()], settings.seed)
+        self.active_sources = {name: s for name, s in settings.data.sources.items() if s.weight > 0}
+        self.names = list(self.active_sources)
+        sources = [_open(name, source, settings) for name, source in self.active_sources.items()]
+        weights = [source.weight for source in self.active_sources.values()]
+        self.samples = MixedSamples(sources, weights, settings.seed)
 
     def steps(self, first: int) -> Iterator[list[Batch]]:
         """The micro-batches of step `first` (from 1), `first + 1`, ...; errors name the sample."""
-        own = self.settings.optimization
+        plan = self.settings.optimization
         numbers = batch_numbers(
-            first - 1, own.steps, own.batch * own.accumulation, self.ranks.rank, self.ranks.world
+            first - 1, plan.steps, plan.batch * plan.accumulation, self.ranks.rank, self.ranks.world
         )
         return prefetch((self._micro_batches(step) for step in numbers), self.settings.data.prefetch)
 
@@ -80,8 +81,8 @@ class Stream:
             for source in self.samples.sources:
                 if not isinstance(source, Instruct):
                     _check_truth(source.records, head, layout)  # type: ignore[attr-defined]
-        own = self.settings.optimization
-        total = own.steps * own.batch * own.accumulation * self.ranks.world
+        plan = self.settings.optimization
+        total = plan.steps * plan.batch * plan.accumulation * self.ranks.world
         limit = self.settings.data.check
         locate = self.samples.mixture.locate
         for number in range(self.ranks.rank, total if limit < 0 else min(limit, total), self.ranks.world):
@@ -92,7 +93,7 @@ class Stream:
     def _check_files(self) -> None:
         """Validate the data files; source number n is looked at by rank n modulo the number of ranks."""
         done = set()
-        for source in self.drawn.values():
+        for source in self.active_sources.values():
             path, images = _places(source, self.settings)
             key = (path, images, source.kind == "instruct")
             if key in done:
@@ -106,22 +107,22 @@ class Stream:
                 validate_records(path)
 
 
-def _open(name: str, own: SourceSettings, settings: TrainSettings) -> Source:
+def _open(name: str, options: SourceSettings, settings: TrainSettings) -> Source:
     source: Source
-    path, images = _places(own, settings)
-    if own.kind == "instruct":
+    path, images = _places(options, settings)
+    if options.kind == "instruct":
         source = Instruct(path, images)
     else:
-        kind = ImageToFace if own.kind == "image_to_face" else TextToFace
+        kind = ImageToFace if options.kind == "image_to_face" else TextToFace
         source = kind(read_records(path), settings.data.render_size, settings.seed)
     source.name = name  # the name in the settings, which the metrics show
     return source
 
 
-def _places(own: SourceSettings, settings: TrainSettings) -> tuple[Path, Path | None]:
+def _places(options: SourceSettings, settings: TrainSettings) -> tuple[Path, Path | None]:
     """Path of a source and, for instruct, folder of its images."""
     folder = Path(settings.data.folder)
-    return folder / own.path, None if own.images is None else folder / own.images
+    return folder / options.path, None if options.images is None else folder / options.images
 
 
 def _check_truth(records: FaceRecords, head: HeadModel, layout: ParameterLayout) -> None:
@@ -167,7 +168,8 @@ def prefetch(items: Iterable[Item], ahead: int) -> Iterator[Item]:
         else:
             put((None, None))
 
-    threading.Thread(target=work, daemon=True, name="batches").start()
+    thread = threading.Thread(target=work, daemon=True, name="batches")
+    thread.start()
     try:
         while True:
             item, error = ready.get()
@@ -178,3 +180,4 @@ def prefetch(items: Iterable[Item], ahead: int) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
+        thread.join(timeout=10)  # a thread in the middle of C++ when the process ends makes it abort

@@ -1,4 +1,8 @@
-"""Validation by generation: held-out faces are asked for, and what the model really answers is measured."""
+"""Validation by generation: held-out faces are asked for, and what the model really answers is measured.
+
+It is measured as `eval/reconstruct.py` does: at 224 pixels, on the skin of the true face, and where a request
+brings no `<FACE>` the mean face is scored in its place.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,18 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from facegpt.data.collate import collate_prompts, stack_targets
-from facegpt.data.records import read_records
-from facegpt.data.targets import face_target, to_tensor
+from facegpt.data.collate import collate_prompts
+from facegpt.data.held_out import target_groups, true_parameters
+from facegpt.data.records import FaceRecords, read_records
+from facegpt.data.targets import to_tensor
 from facegpt.data.templates import FACE_QUESTIONS, face_request
-from facegpt.errors import SampleError
+from facegpt.errors import HeadMismatchError, SampleError, TrainingError
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.face_token_rates import face_token_rates
-from facegpt.metrics.image import landmark_error, photometric_error
+from facegpt.metrics.image_errors import image_errors
 from facegpt.model.facegpt import FaceGPT
-from facegpt.model.generation import generate
+from facegpt.model.generation import Reply, generate
 from facegpt.render.renderer import render
 from facegpt.sample import IMAGE_TOKEN, FaceRecord, Message, Sample
 from facegpt.training.engine import Ranks, autocast, zero_stage
@@ -31,7 +36,7 @@ from facegpt.training.settings import TrainSettings
 from facegpt.visualize import contact_sheet, head_picture, overlay
 
 IMAGE, TEXT, CHAT = "image", "text", "chat"  # face from image, face from text, a question that wants no face
-PICTURE_SIZE = 224
+SIZE = 224  # of the comparison and the pictures
 
 Drawing = Callable[[FaceParameters], Image.Image]
 
@@ -45,14 +50,18 @@ class Prompt:
 
 @dataclass
 class Answer:
-    """vector: the first face of the answer, None without one; errors compare it with the record."""
+    """vector: the first face of the answer, None without one; errors compare it with the record.
+
+    They are NaN for a question that wants no face. drawable: not so when a face came that is not finite.
+    """
 
     record: int
     kind: str
     question: str
     text: str
-    faces: int
+    num_faces: int
     vector: list[float] | None = None
+    drawable: bool = True
     landmark_error: float = math.nan
     photometric_error: float = math.nan
 
@@ -69,26 +78,47 @@ class Validation:
         processor: ProcessorMixin,
     ) -> None:
         """Read the records. Raises SampleError when they cannot be used."""
-        self.own, self.size = settings.validation, settings.data.render_size
+        self.settings = settings.validation
         self.ranks, self.head, self.model, self.processor = ranks, head, model, processor
-        records = read_records(Path(settings.data.folder) / (self.own.path or ""))
-        self.records: list[FaceRecord] = list(records[: self.own.faces])
+        path = Path(settings.data.folder) / (self.settings.path or "")
+        data = read_records(path)
+        self.records: list[FaceRecord] = list(data[: self.settings.faces])
         if not self.records:
-            raise SampleError(f"{self.own.path} (validation.path) holds no face records")
-        self.prompts = _prompts(self.records, self.size)
+            raise SampleError(f"{path} (validation.path) holds no face records")
+        self.truth = _truth(self.records, data, head)
+        self.prompts = _prompts(self.records)
+        layout = model.spec.layout
+        mean = head.mean_parameters(1, layout.neck, layout.eyes)
+        # Measured now, because a record that cannot be compared is to be found before the first step.
+        names, targets = [record.id for record in self.records], target_groups(self.records, SIZE)
+        self.mean_errors = image_errors(names, targets, {"mean": mean}, head, self.truth)["mean"]
 
     def __call__(self, engine: Any) -> tuple[dict[str, float], list[Answer]]:
-        """Means over all ranks, and every answer. Every rank must call it; decoding is greedy."""
-        own = self.prompts[self.ranks.rank :: self.ranks.world]
+        """Means over all ranks, and every answer. Every rank must call it; decoding is greedy.
+
+        Raises TrainingError on every rank when an answer holds a face that cannot be drawn.
+        """
+        share = self.prompts[self.ranks.rank :: self.ranks.world]
         # Equally many batches on every rank: at ZeRO-3 each one gathers weights from all ranks.
         most = math.ceil(len(self.prompts) / self.ranks.world)
-        spare = [] if own and len(own) == most else self.prompts[:1]
-        asked = own + spare
+        spare = [] if share and len(share) == most else self.prompts[:1]
+        asked = share + spare
         answers: list[Answer] = []
-        for start in range(0, most, self.own.batch):
-            answers += self._ask(asked[start : start + self.own.batch], engine)
-        gathered = [item for part in self.ranks.gather(answers[: len(own)]) for item in part]
+        for start in range(0, most, self.settings.batch):
+            answers += self._ask(asked[start : start + self.settings.batch], engine)
+        answers = answers[: len(share)]
+        for answer in answers:
+            if answer.kind != CHAT:
+                self._measure(answer)
+        gathered = [item for part in self.ranks.gather(answers) for item in part]
         gathered.sort(key=lambda answer: (answer.record, answer.kind))
+        for answer in gathered:
+            if not answer.drawable:
+                name = self.records[answer.record].id
+                raise TrainingError(
+                    f"the model answers the {answer.kind} of {name} with a face that cannot be drawn: it "
+                    "has diverged; start again with a lower optimization.lr"
+                )
         return _summary(gathered), gathered
 
     @torch.no_grad()
@@ -100,30 +130,25 @@ class Validation:
                 batch.input_ids,
                 batch.attention_mask,
                 batch.pixel_values,
-                max_new_tokens=self.own.max_new_tokens,
+                max_new_tokens=self.settings.max_new_tokens,
                 synced_gpus=zero_stage(engine) == 3,
             )
-        answers = []
-        for prompt, reply in zip(prompts, replies, strict=True):
-            count = 0 if reply.faces is None else len(reply.faces)
-            answer = Answer(prompt.record, prompt.kind, prompt.sample.messages[-1].text, reply.text, count)
-            if reply.faces is not None and prompt.sample.faces:
-                self._measure(answer, reply.faces[0], prompt.sample)
-            answers.append(answer)
-        return answers
+        return [answered(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
 
-    def _measure(self, answer: Answer, face: FaceParameters, sample: Sample) -> None:
-        target = stack_targets(sample.faces)
-        assert target is not None
-        image, landmarks, skin = (
-            value.to(self.ranks.device) for value in (target.image, target.landmarks, target.skin_mask)
-        )
-        rendering = render(self.head, face, self.size)
-        answer.vector = face.to_vector()[0].tolist()
-        answer.landmark_error = float(landmark_error(rendering.landmarks, landmarks, self.size))
-        answer.photometric_error = float(
-            photometric_error(image, rendering.image, skin * rendering.skin_mask)
-        )
+    def _measure(self, answer: Answer) -> None:
+        index = answer.record
+        if answer.vector is None:  # the mean face is scored in its place
+            errors, row = self.mean_errors, index
+        else:
+            record, truth = self.records[index], None if self.truth is None else self.truth[index]
+            faces, targets = {"answer": self._parameters(answer.vector)}, target_groups([record], SIZE)
+            try:
+                errors, row = image_errors([record.id], targets, faces, self.head, truth)["answer"], 0
+            except ValueError:  # the renderer's: numbers that are not finite or too large
+                answer.drawable = False
+                return
+        answer.landmark_error = float(errors.landmark[row])
+        answer.photometric_error = float(errors.photometric[row])
 
     def sheet(self, answers: list[Answer]) -> Image.Image:
         """A row per face: photograph, the answer over it, the answer alone, the answer to its description."""
@@ -134,15 +159,15 @@ class Validation:
             return None if vector is None else picture(self._parameters(vector))
 
         rows = []
-        for index, record in enumerate(self.records[: self.own.pictures]):
-            photo = record.image.resize((PICTURE_SIZE, PICTURE_SIZE))
+        for index, record in enumerate(self.records[: self.settings.pictures]):
+            photo = record.image.resize((SIZE, SIZE))
 
             def over(face: FaceParameters, photo: Image.Image = photo) -> Image.Image:
-                rendering = render(self.head, face, PICTURE_SIZE)
+                rendering = render(self.head, face, SIZE)
                 return overlay(to_tensor(photo), rendering.image[0].cpu(), rendering.mask[0].cpu())
 
             def alone(face: FaceParameters) -> Image.Image:
-                return head_picture(self.head, face, PICTURE_SIZE)
+                return head_picture(self.head, face, SIZE)
 
             rows.append(
                 [photo, draw(index, IMAGE, over), draw(index, IMAGE, alone), draw(index, TEXT, alone)]
@@ -154,37 +179,50 @@ class Validation:
         return FaceParameters.from_vector(tensor, self.model.spec.layout)
 
 
-def _prompts(records: list[FaceRecord], size: int) -> list[Prompt]:
+def answered(prompt: Prompt, reply: Reply) -> Answer:
+    """What a reply says, not measured yet."""
+    count = 0 if reply.faces is None else len(reply.faces)
+    vector = None if reply.faces is None else reply.faces[0].to_vector()[0].tolist()
+    return Answer(prompt.record, prompt.kind, prompt.sample.messages[-1].text, reply.text, count, vector)
+
+
+def _truth(records: list[FaceRecord], data: FaceRecords, head: HeadModel) -> FaceParameters | None:
+    """The known parameters of synthetic faces; of those of another head nothing is known."""
+    try:
+        return true_parameters(records, data, head)
+    except (HeadMismatchError, SampleError):
+        return None
+
+
+def _prompts(records: list[FaceRecord]) -> list[Prompt]:
     """What is asked of every record, grouped by kind, so that prompts of a batch have similar lengths."""
     prompts = []
     for index, record in enumerate(records):
         rng = random.Random(index)
-        target = face_target(record, size)
         questions = [question for question, _ in record.conversation] or FACE_QUESTIONS
         texts = {IMAGE: face_request(rng)[0], CHAT: rng.choice(questions)}
         if record.description:
             texts[TEXT] = face_request(rng, record.description)[0]
         for kind, text in texts.items():
             front, images = ("", []) if kind == TEXT else (f"{IMAGE_TOKEN}\n", [record.image])
-            faces = [] if kind == CHAT else [target]
-            sample = Sample(record.id, kind, [Message("user", front + text)], images, faces)
+            sample = Sample(record.id, kind, [Message("user", front + text)], images)
             prompts.append(Prompt(index, kind, sample))
     return sorted(prompts, key=lambda prompt: prompt.kind)
 
 
 def _summary(answers: list[Answer]) -> dict[str, float]:
-    """Means per kind; what cannot be said, as an error without any face, is left out."""
+    """Means per kind of question; what cannot be said is left out."""
     values: dict[str, float] = {}
     for kind in (IMAGE, TEXT):
-        own = [answer for answer in answers if answer.kind == kind]
-        faces = [answer for answer in own if answer.vector is not None]
-        if own:
-            rates = face_token_rates([1] * len(own), [a.faces for a in own])
-            values[f"{kind}/emission_recall"] = rates.recall
+        asked = [answer for answer in answers if answer.kind == kind]
+        if not asked:
+            continue
+        counts = [answer.num_faces for answer in asked]
+        values[f"{kind}/emission_recall"] = face_token_rates([1] * len(asked), counts).recall
         for name in ("landmark_error", "photometric_error"):
-            known = [value for value in (getattr(face, name) for face in faces) if not math.isnan(value)]
+            known = [value for value in (getattr(a, name) for a in asked) if not math.isnan(value)]
             if known:
                 values[f"{kind}/{name}"] = sum(known) / len(known)
-    chat = [answer.faces for answer in answers if answer.kind == CHAT]
-    values["chat/false_positive_rate"] = face_token_rates([0] * len(chat), chat).false_positive_rate
+    counts = [answer.num_faces for answer in answers if answer.kind == CHAT]
+    values["chat/false_positive_rate"] = face_token_rates([0] * len(counts), counts).false_positive_rate
     return values

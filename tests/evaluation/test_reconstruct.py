@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from data_files import write_photographs
 from evaluation_world import COUNT, SIZE, World, write_faces
 from recipes import load_recipe
 from small_head import small_head_data
@@ -18,6 +19,7 @@ from facegpt.head.files.format import save_head
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.image import landmark_error
 from facegpt.render.renderer import render
+from facegpt.sample import Sample
 
 reconstruct = load_recipe("eval/reconstruct.py")
 
@@ -97,9 +99,27 @@ def test_bad_input_is_named_before_anything_is_written(world: World, tmp_path: P
     save_head(small_head_data(seed=1), tmp_path / "other.npz")
     with pytest.raises(HeadMismatchError, match="trained with head model"):
         reconstruct.main([*world.words("speaks", out), f"head={tmp_path / 'other.npz'}"])
+    with pytest.raises(ConfigError, match="n must be 0"):
+        reconstruct.main([*world.words("speaks", out), "n=-3"])
     with pytest.raises(ConfigError, match="batch must be at least 1"):
         reconstruct.main([*world.words("speaks", out), "batch=0"])
     assert list(tmp_path.iterdir()) == [tmp_path / "other.npz"]
+
+
+def test_the_side_of_the_comparison_is_not_what_the_model_sees_of_a_photograph(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def replies_to(evaluated: object, samples: list[Sample], *_: object) -> None:
+        seen.extend(image.size for sample in samples for image in sample.images)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reconstruct, "replies_to", replies_to)
+    photographs = write_photographs(tmp_path / "photographs")
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "silent", tmp_path / "r.json", f"data={photographs}")  # size=48
+    assert seen == [(224, 224)] * 2
 
 
 def test_truth_of_another_head_is_refused(world: World, tmp_path: Path) -> None:

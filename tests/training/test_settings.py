@@ -93,7 +93,8 @@ def test_deepspeed_gets_the_batch_of_the_yaml_and_autocast_only_with_bfloat16(st
     assert config["zero_optimization"]["stage"] == stage
     assert config["train_micro_batch_size_per_gpu"] == 3
     assert config["gradient_accumulation_steps"] == 5
-    assert config["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    autocast = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
+    assert config["torch_autocast"] == autocast
     assert hasattr(torch, config["torch_autocast"]["dtype"])
     assert "torch_autocast" not in deepspeed_config(own, bfloat16=False)
 

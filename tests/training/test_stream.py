@@ -104,3 +104,12 @@ def test_the_ledger_means_over_tokens_and_faces_not_over_batches():
     assert "source/a/face" not in row
     assert row["loss"] == pytest.approx(4.0 + 0.1 * 6.0)
     assert "loss/face" not in meter.report()
+
+
+def test_the_meter_counts_the_steps_that_were_clipped_since_the_last_report():
+    meter = MetricMeter(["a"], ObjectiveSettings(), ALONE)
+    for norm in (0.5, torch.tensor(3.0), 1.0, 32.0):
+        meter.add_step(norm, clip=1.0)
+    assert meter.report()["clipped"] == 0.5
+    meter.add_step(5.0, clip=0.0)
+    assert "clipped" not in meter.report()

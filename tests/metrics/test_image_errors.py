@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from small_head import small_head
 
+from facegpt.data.held_out import target_groups
 from facegpt.errors import SampleError
-from facegpt.evaluation.image_errors import image_errors, outline, yaw_degrees, yaw_groups
 from facegpt.head.parameters import FaceParameters
+from facegpt.metrics.image_errors import ImageErrors, image_errors, outline
 from facegpt.render.renderer import render
 from facegpt.sample import FaceRecord
 from facegpt.standins.synthetic import sample_parameters
@@ -28,13 +29,20 @@ def records(truth: FaceParameters) -> list[FaceRecord]:
     ]
 
 
+def errors(
+    known: list[FaceRecord], faces: dict[str, FaceParameters], right: FaceParameters | None, size: int = SIZE
+) -> dict[str, ImageErrors]:
+    names = [record.id for record in known]
+    return image_errors(names, target_groups(known, size), faces, small_head(), right)
+
+
 def truth(count: int = 3) -> FaceParameters:
     return sample_parameters(small_head(), count, torch.Generator().manual_seed(0))
 
 
 def test_the_truth_has_no_error_but_rounding_and_anything_else_has_more() -> None:
     faces, mean = truth(), small_head().mean_parameters()
-    found = image_errors(records(faces), {"truth": faces, "mean": mean}, small_head(), faces, SIZE)
+    found = errors(records(faces), {"truth": faces, "mean": mean}, faces)
     assert found["truth"].landmark.max() < 1e-3
     assert found["truth"].photometric.max() <= math.sqrt(3) * 0.5 / 255 + 1e-6
     assert (found["mean"].landmark > 1).all() and (found["mean"].photometric > 0.02).all()
@@ -44,7 +52,7 @@ def test_a_face_outside_the_image_pays_for_every_pixel_of_the_true_skin() -> Non
     faces = truth()
     gone = faces.replace(camera=faces.camera + torch.tensor([0.0, 10.0, 0.0]))
     shrunk = faces.replace(camera=faces.camera * torch.tensor([0.3, 1.0, 1.0]))
-    found = image_errors(records(faces), {"gone": gone, "shrunk": shrunk}, small_head(), faces, SIZE)
+    found = errors(records(faces), {"gone": gone, "shrunk": shrunk}, faces)
     shown = render(small_head(), faces, SIZE)
     brightness = shown.image.clamp(0, 1).norm(dim=1)  # distance to black
     expected = (brightness * shown.skin_mask).sum((1, 2)) / shown.skin_mask.sum((1, 2))
@@ -57,12 +65,12 @@ def test_without_known_parameters_the_outline_of_the_landmarks_bounds_the_skin()
     known = records(faces)
     for record in known:
         record.skin_mask = torch.ones(SIZE, SIZE)
-    found = image_errors(known, {"truth": faces}, small_head(), None, SIZE)["truth"]
+    found = errors(known, {"truth": faces}, None)["truth"]
     assert (
         found.photometric < 0.1
     ).all()  # the black surroundings, which the truth matches too, do not count
     far = faces.replace(camera=faces.camera + torch.tensor([0.0, 10.0, 0.0]))
-    inside = image_errors(known, {"far": far}, small_head(), None, SIZE)["far"].photometric
+    inside = errors(known, {"far": far}, None)["far"].photometric
     assert (inside > 0.4).all()  # black face: the mask holds face pixels, not background
 
 
@@ -72,7 +80,7 @@ def test_errors_are_those_of_a_224_crop_at_any_size() -> None:
     moved = faces.replace(camera=faces.camera + torch.tensor([[0.0, 0.004, 0.0]]))
     expected = 0.004 * float(faces.camera[0, 0]) * 112
     for size in (SIZE, 24):
-        found = image_errors([record], {"moved": moved}, small_head(), faces, size)["moved"].landmark
+        found = errors([record], {"moved": moved}, faces, size)["moved"].landmark
         assert float(found) == pytest.approx(expected, rel=1e-3)
 
 
@@ -81,7 +89,7 @@ def test_a_face_without_skin_is_named() -> None:
     record = records(faces)[0]
     record.skin_mask = torch.zeros(SIZE, SIZE)
     with pytest.raises(SampleError, match="face-0 shows no skin"):
-        image_errors([record], {"truth": faces}, small_head(), faces, SIZE)
+        errors([record], {"truth": faces}, faces)
 
 
 def test_the_outline_has_the_area_of_its_polygon() -> None:
@@ -99,28 +107,14 @@ def test_the_outline_has_the_area_of_its_polygon() -> None:
     assert float(columns.double().mean()) + 0.5 == pytest.approx(50, abs=0.5)
 
 
-def test_yaw_is_the_turn_about_the_vertical_axis_and_groups_hold_every_face_once() -> None:
-    faces = small_head().mean_parameters(4)
-    degrees = torch.tensor([5.0, -15.0, 35.0, 0.0])
-    faces.pose[:, 1] = degrees * math.pi / 180
-    faces.pose[3, 0] = 0.3  # nodding is not turning
-    assert torch.allclose(yaw_degrees(faces), degrees, atol=1e-4)
-    groups = yaw_groups(faces)
-    assert {label: members.tolist() for label, members in groups.items()} == {
-        "0-10": [True, False, False, True],
-        "10-20": [False, True, False, False],
-        "20-90": [False, False, True, False],
-    }
-
-
 def test_landmarks_that_were_not_given_are_not_compared() -> None:
     faces, mean = truth(2), {"mean": small_head().mean_parameters()}
     known = records(faces)
-    expected = image_errors(known, mean, small_head(), faces, SIZE)["mean"].landmark
+    expected = errors(known, mean, faces)["mean"].landmark
     for record in known:
         record.landmarks[:17] += 5.0
         record.landmark_valid = torch.arange(68) >= 17
-    found = image_errors(known, mean, small_head(), faces, SIZE)["mean"].landmark
+    found = errors(known, mean, faces)["mean"].landmark
     shown = render(small_head(), mean["mean"], SIZE).landmarks
     inner = (shown - torch.stack([r.landmarks for r in known]))[:, 17:].norm(dim=2).mean(1) * 224 / SIZE
     assert torch.allclose(found, inner) and not torch.allclose(found, expected)
