@@ -12,7 +12,7 @@ from PIL import Image
 from facegpt.data.collate import collate_prompts
 from facegpt.errors import CheckpointError, SampleError
 from facegpt.head.parameters import FaceParameters
-from facegpt.model.checkpoint import DESCRIPTION
+from facegpt.model.checkpoint import DESCRIPTION, run_checkpoints
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply
 from facegpt.perception.images import read_image
@@ -65,7 +65,7 @@ def newest_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if (path / DESCRIPTION).is_file():
         return path
-    found = sorted(file.parent for file in path.glob(f"checkpoints/step_*/{DESCRIPTION}"))
+    found = run_checkpoints(path)
     if not found:
         raise CheckpointError(
             f"{path} holds no checkpoint; give a run directory or a folder with {DESCRIPTION}"

@@ -35,3 +35,7 @@ class LandmarkError(SampleError):
 
 class TrainingError(FaceGPTError):
     """Training cannot go on."""
+
+
+class RunFinished(FaceGPTError):
+    """A run that is to be resumed has nothing left to do; no failure, so that a retry loop ends."""

@@ -1,7 +1,7 @@
 """Writing files so that a crash never leaves half of one: write beside the name, then rename.
 
-What is being written has a hidden name that says which process writes it: `.faces-00001.1f2e3d4c-77-9a0b.parquet`
-is for faces-00001.parquet, by process 77 of the machine 1f2e3d4c. What a killed process leaves is removed when
+What is being written has a hidden name that says who writes it: `.faces-00001.1f2e3d4c-77-9a0b.parquet` is
+for faces-00001.parquet, by process 77 of the machine 1f2e3d4c. What a killed process leaves is removed when
 the same file is written again.
 """
 
@@ -123,7 +123,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def seal(path: Path) -> None:
-    """Give a finished file, or all files of a folder, the modes that the umask gives, and force them to disk."""
+    """Give a finished file, or all files of a folder, the umask's modes, and force them to disk."""
     if path.is_dir():
         for entry in path.iterdir():
             seal(entry)
@@ -145,7 +145,7 @@ def _new_file_mode(unused: Path) -> int:
 
 
 def flush(path: Path) -> None:
-    """Force a file, or the names in a folder, to disk: a power cut after a rename could leave an empty file."""
+    """Force a file, or the names in a folder, to disk: else a power cut could leave an empty file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

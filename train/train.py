@@ -10,6 +10,8 @@ speaks are rendered and compared with the photographs (total = text + 0.1 * face
 
 `--help` lists all settings, `facegpt.training.runs` says what a run writes, `resume=true` goes on with a run.
 
+SIGTERM and Ctrl-C end it after the step with a checkpoint and exit code 0.
+
 Everything that can be wrong with the input is found before the first step and reported in one sentence, with
 exit code 1 and nothing written.
 """
@@ -24,22 +26,25 @@ import torch
 from tqdm import tqdm
 
 from facegpt.config import parse_config
-from facegpt.errors import FaceGPTError, TrainingError
+from facegpt.errors import FaceGPTError, RunFinished, TrainingError
 from facegpt.training.engine import Ranks, build_engine, start_ranks
+from facegpt.training.interrupt import Interrupt, catch_signals
 from facegpt.training.meter import Clock, MetricMeter
+from facegpt.training.optimizer_state import check_can_be_saved
 from facegpt.training.prepare import Parts, prepare, quiet_libraries
 from facegpt.training.runs import Run, resume
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import optimize
 
 
-def train(settings: TrainSettings, parts: Parts, ranks: Ranks) -> None:
+def train(settings: TrainSettings, parts: Parts, ranks: Ranks, interrupt: Interrupt) -> None:
     """The loop: steps, and at their intervals metrics, validation by generation, checkpoints."""
     steps, every = settings.optimization.steps, settings.logging.every
     engine = build_engine(parts.model, settings.optimization, ranks)
-    step = resume(engine, parts.checkpoint) if parts.checkpoint else 0
-    run = Run(settings, parts.head.id, ranks, step)
+    check_can_be_saved(engine)
     meter = MetricMeter(parts.stream.names, settings.objective, ranks)
+    step = resume(engine, parts.checkpoint, meter, ranks) if parts.checkpoint else 0
+    run = Run(settings, parts.head.id, ranks, step)
     clock = Clock(ranks.device)
     batches = parts.stream.steps(step + 1)
     progress = tqdm(
@@ -57,8 +62,9 @@ def train(settings: TrainSettings, parts: Parts, ranks: Ranks) -> None:
             micro_batches = [batch.to(ranks.device) for batch in next(batches)]
         rates = optimize(engine, parts.face_loss, micro_batches, settings, ranks, meter, clock, step)
         if logged:
-            norm = {"grad_norm": float(engine.get_global_grad_norm())}  # before clipping
-            row = {**meter.report(), **rates, **norm, **clock.report()}
+            norm = engine.get_global_grad_norm()  # before clipping; DeepSpeed has none without ZeRO
+            norms = {} if norm is None else {"grad_norm": float(norm)}
+            row = {**meter.report(), **rates, **norms, **clock.report()}
             run.log("train", step, row)
             progress.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
         progress.update()
@@ -71,9 +77,13 @@ def train(settings: TrainSettings, parts: Parts, ranks: Ranks) -> None:
                 run.log("validation", step, values, picture)
                 means = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
                 progress.write(f"step {step}: {means}")
-        if step == steps or (settings.checkpoint.every and step % settings.checkpoint.every == 0):
-            run.checkpoint(step, engine, parts.model)
+        last = step == steps or interrupt.anywhere(ranks)
+        if last or (settings.checkpoint.every and step % settings.checkpoint.every == 0):
+            run.checkpoint(step, engine, parts.model, meter, needed=last)
         meter.started += time.perf_counter() - paused  # speeds are those of training
+        if last and step < steps:
+            progress.write(f"stopped after step {step}, which is saved; add resume=true to go on")
+            break
     progress.close()
     run.close()
 
@@ -89,18 +99,22 @@ def main() -> int:
     parts, complaint = None, ""
     try:
         parts = prepare(settings, ranks)
+    except RunFinished as finished:  # on every rank
+        if first:
+            print(finished)
+        return 0
     except (FaceGPTError, OSError) as error:
         complaint = str(error)
     complaints = [text for text in ranks.gather(complaint) if text]
     if complaints or parts is None:
         return refuse(complaints[0], first)
     try:
-        train(settings, parts, ranks)
+        with catch_signals() as interrupt:
+            train(settings, parts, ranks, interrupt)
     except TrainingError as error:
         return refuse(str(error), first)
     except FaceGPTError as error:  # on this rank only; the launcher ends the others
         return refuse(str(error), True)
-    torch.distributed.destroy_process_group()
     return 0
 
 
@@ -111,4 +125,7 @@ def refuse(sentence: str, speak: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.exit(code)

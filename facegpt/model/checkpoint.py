@@ -162,6 +162,13 @@ def read_description(directory: str | Path) -> dict[str, Any]:
     return description
 
 
+def run_checkpoints(run: str | Path) -> list[Path]:
+    """The complete checkpoints of a run directory, by step: checkpoints/step_000500, step_001000, ..."""
+    found = [file.parent for file in Path(run).glob(f"checkpoints/step_*/{DESCRIPTION}")]
+    numbered = [path for path in found if path.name.removeprefix("step_").isdecimal()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix("step_")))
+
+
 def _trained_tensors(model: FaceGPT, state_dict: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """File name -> tensors (contiguous, on the CPU, with memory of their own)."""
     state = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}

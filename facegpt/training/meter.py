@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,6 +82,21 @@ class MetricMeter:
         self.by_part.zero_()
         self.started = time.perf_counter()
         return row
+
+    def state(self) -> dict[str, Any]:
+        """This rank's sums since the last report, for a checkpoint between two lines of metrics."""
+        return {
+            "by_source": self.by_source,
+            "by_part": self.by_part,
+            "seconds": time.perf_counter() - self.started,
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go on from `state`, so that the next line is a mean over the same steps as without the stop."""
+        if state is not None:
+            self.by_source.copy_(state["by_source"])
+            self.by_part.copy_(state["by_part"])
+            self.started = time.perf_counter() - state["seconds"]
 
 
 class Clock:

@@ -16,11 +16,11 @@ from facegpt.errors import CheckpointError, ConfigError
 from facegpt.head.model import HeadModel
 from facegpt.losses.objective import FaceObjective
 from facegpt.model.backbone import load_backbone
-from facegpt.model.checkpoint import load_facegpt
+from facegpt.model.checkpoint import load_facegpt, load_weights
 from facegpt.model.facegpt import FaceGPT, build_facegpt
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.training.engine import Ranks, deepspeed_config
-from facegpt.training.runs import checkpoint_to_resume
+from facegpt.training.resume import checkpoint_to_resume
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import FaceLoss
 from facegpt.training.stream import Stream
@@ -49,6 +49,8 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> Parts:
     head = head.to(ranks.device)
     checkpoint = checkpoint_to_resume(settings, head.id, ranks)
     model, processor = load_model(settings, head, ranks.device)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)  # now: ZeRO-3 splits them when the engine is built
     deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)  # for its errors only
     recognizer = (
         load_recognizer(settings.model.recognizer).to(ranks.device) if settings.objective.perceptual else None

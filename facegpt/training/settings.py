@@ -146,7 +146,7 @@ class LoggingSettings:
 
 @dataclass
 class CheckpointSettings:
-    """every: steps between checkpoints (0: at the end only). keep: how many of the newest stay; 0: all."""
+    """every: steps between checkpoints (0: at the end only). keep: how many of the newest stay (-1: all)."""
 
     every: int = 500
     keep: int = 2
@@ -190,6 +190,10 @@ class TrainSettings:
         for key, value in positive.items():
             if value < 1:
                 raise ValueError(f"{key} is {value}, it must be at least 1")
+        if self.checkpoint.every < 0:
+            raise ValueError(f"checkpoint.every is {self.checkpoint.every}; 0 means at the end only")
+        if self.checkpoint.keep < -1:  # 0 means all too, as it did before -1
+            raise ValueError(f"checkpoint.keep is {self.checkpoint.keep}; -1 keeps all checkpoints")
         for key in ("lr", "face_head_lr", "token_lr", "weight_decay", "clip"):
             if getattr(self.optimization, key) < 0:
                 raise ValueError(f"optimization.{key} is negative")

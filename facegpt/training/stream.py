@@ -169,7 +169,8 @@ def prefetch(items: Iterable[Item], ahead: int) -> Iterator[Item]:
         else:
             put((None, None))
 
-    threading.Thread(target=work, daemon=True, name="batches").start()
+    thread = threading.Thread(target=work, daemon=True, name="batches")
+    thread.start()
     try:
         while True:
             item, error = ready.get()
@@ -180,3 +181,4 @@ def prefetch(items: Iterable[Item], ahead: int) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
+        thread.join()  # torch aborts a process that ends while a thread is inside it
