@@ -96,18 +96,20 @@ def main() -> int:
         return refuse(str(error), first)
     quiet_libraries()
     ranks = start_ranks()
-    parts, complaint = None, ""
+    parts, complaint, finished = None, "", ""
     try:
         parts = prepare(settings, ranks)
-    except RunFinished as finished:  # on every rank
-        if first:
-            print(finished)
-        return 0
+    except RunFinished as error:
+        finished = str(error)
     except (FaceGPTError, OSError) as error:
         complaint = str(error)
     complaints = [text for text in ranks.gather(complaint) if text]
-    if complaints or parts is None:
+    if complaints:
         return refuse(complaints[0], first)
+    if parts is None:
+        if first:
+            print(finished)
+        return 0
     try:
         with catch_signals() as interrupt:
             train(settings, parts, ranks, interrupt)

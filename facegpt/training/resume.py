@@ -73,7 +73,8 @@ def check_directory(settings: TrainSettings) -> None:
         raise ConfigError(f"run={run}: {there} cannot be written to; take another run=DIRECTORY")
     if not run.is_dir():
         return
-    entries = sorted(path.name for path in run.iterdir() if path.name != LOCK)
+    harmless = (LOCK, "wandb")  # all that a run killed in its first moment leaves
+    entries = sorted(path.name for path in run.iterdir() if path.name not in harmless)
     foreign = [name for name in entries if not TEMPORARY.fullmatch(name)]
     if foreign and not is_run(run):
         raise ConfigError(

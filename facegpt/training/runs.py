@@ -18,6 +18,7 @@ import math
 import os
 import platform
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -107,8 +108,8 @@ class Run:
         save_config(self.settings, config)
         rows = read_jsonl(self.metrics) if self.metrics.exists() else []
         with atomic_path(self.metrics) as temporary:
-            lines = (json.dumps(row) + "\n" for row in rows if row["step"] <= step)
-            temporary.write_text("".join(lines), encoding="utf-8")
+            kept = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def log(self, kind: str, step: int, values: dict[str, float], picture: Path | None = None) -> None:
         """Append one line to metrics.jsonl, and tell W&B. Only the first rank does anything."""
@@ -168,7 +169,9 @@ class Run:
                 write_training_state(part, step, self.state)
                 write_checksums(part, dict(sums))
                 seal(part)
-                remove(final)
+                remove_checkpoint(final)
+                if final.exists():  # somebody has put something into it
+                    os.replace(final, final.with_name(f"{final.name}.kept-{uuid.uuid4().hex[:8]}"))
                 os.replace(part, final)
                 flush(final.parent)
 

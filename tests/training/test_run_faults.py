@@ -82,6 +82,14 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(world, ranks, run
     assert (run / "metrics.jsonl").read_text() == ""
 
 
+def test_a_checkpoint_takes_its_name_also_where_somebody_has_left_a_file(world, run_training, run):
+    (run / "checkpoints" / "step_000001" / "mine.txt").write_text("mine")
+    run_training(world.settings(run, "optimization.steps=1", "overwrite=true"))
+    new, kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert new == "step_000001" and run_checkpoints(run) == [run / "checkpoints" / new]
+    assert contents(run / "checkpoints" / kept) == {"mine.txt": b"mine"}
+
+
 def test_the_old_run_stays_when_the_new_one_cannot_begin(world, ranks, run, monkeypatch, capfd):
     def refuse(**_):
         raise RuntimeError("api_key not configured (no-tty)\nmore")
