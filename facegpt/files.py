@@ -46,6 +46,11 @@ def _remove_stale_siblings(path: Path) -> None:
             remove(Path(entry.path))
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one that `atomic_path` and `atomic_directory` give while they write."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}(-\d+-[0-9a-f]{4})?(\..+)?", name) is not None
+
+
 def _is_stale(temporary: Path, machine: str, process: str | None) -> bool:
     """Whether nobody writes it any more: its process has ended, or, on another machine, it is a day old."""
     try:

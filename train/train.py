@@ -115,8 +115,8 @@ def main() -> int:
             train(settings, parts, ranks, interrupt)
     except TrainingError as error:
         return refuse(str(error), first)
-    except FaceGPTError as error:  # on this rank only; the launcher ends the others
-        return refuse(str(error), True)
+    except FaceGPTError as error:  # on this rank only; the launcher ends the others, which wait for it
+        sys.exit(refuse(str(error), True))
     return 0
 
 

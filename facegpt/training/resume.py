@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facegpt.errors import CheckpointError, ConfigError, RunFinished
-from facegpt.files import write_json
+from facegpt.files import is_temporary, write_json
 from facegpt.model.backbone import resolve_dtype
 from facegpt.model.checkpoint import read_description, run_checkpoints
 from facegpt.training.engine import Ranks, deepspeed_config
@@ -27,7 +27,6 @@ FREE = re.compile(
     r"run|resume|overwrite|model\.dtype|model\.activation_checkpointing|data\.(folder|check|check_files|prefetch)"
     r"|optimization\.(steps|deepspeed)|(validation|logging|checkpoint)\..*"
 )
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(-\d+-[0-9a-f]{4})?(\..+)?")  # of facegpt.files
 
 
 def checkpoint_to_resume(settings: TrainSettings, head_id: str, ranks: Ranks) -> Path | None:
@@ -75,7 +74,7 @@ def check_directory(settings: TrainSettings) -> None:
         return
     harmless = (LOCK, "wandb")  # all that a run killed in its first moment leaves
     entries = sorted(path.name for path in run.iterdir() if path.name not in harmless)
-    foreign = [name for name in entries if not TEMPORARY.fullmatch(name)]
+    foreign = [name for name in entries if not is_temporary(name)]
     if foreign and not is_run(run):
         raise ConfigError(
             f"{run} is not empty and holds no run of facegpt (but {', '.join(foreign[:3])}); nothing in it "
@@ -109,7 +108,9 @@ def training_state(settings: TrainSettings, head_id: str, ranks: Ranks) -> dict[
         "head": head_id,
         "ranks": ranks.world,
         "dtype": str(dtype),
-        "settings": {key: value for key, value in _plain(settings).items() if not FREE.fullmatch(key)},
+        "settings": {
+            key: value for key, value in _flat_settings(settings).items() if not FREE.fullmatch(key)
+        },
         "sources": list(drawn),
         "source": _flat(drawn),
         "deepspeed": _flat(deepspeed),
@@ -166,14 +167,15 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _plain(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """{"data.render_size": 224, ...} of a dataclass of dataclasses."""
+def _flat_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """{"data.render_size": 224, ...} of a dataclass of dataclasses, without what is free and the sources."""
     flat: dict[str, Any] = {}
     for field in fields(settings):
-        value = getattr(settings, field.name)
-        inside = is_dataclass(value)
-        flat |= _plain(value, f"{prefix}{field.name}.") if inside else {f"{prefix}{field.name}": value}
-    flat.pop("data.sources", None)  # these are dataclasses in a dictionary
+        key, value = f"{prefix}{field.name}", getattr(settings, field.name)
+        if is_dataclass(value):
+            flat |= _flat_settings(value, f"{key}.")
+        elif key != "data.sources" and not FREE.fullmatch(key):
+            flat[key] = value
     return flat
 
 
@@ -221,7 +223,8 @@ def _verify(checkpoint: Path, rank: int, world: int) -> None:
     if not isinstance(extra, dict) or extra.get("step") != saved["step"]:
         raise CheckpointError(f"{checkpoint}: facegpt.json and {STATE} are of different steps")
     if "format" not in saved:  # of a version without checksums
-        read_state(checkpoint, rank)
+        if rank < saved["ranks"]:
+            read_state(checkpoint, rank)
         return
     sums = _read_object(checkpoint / CHECKSUMS)
     if STATE not in sums:
