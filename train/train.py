@@ -32,7 +32,7 @@ from facegpt.training.interrupt import Interrupt, catch_signals
 from facegpt.training.meter import Clock, MetricMeter
 from facegpt.training.optimizer_state import check_can_be_saved
 from facegpt.training.prepare import Parts, prepare, quiet_libraries
-from facegpt.training.runs import Run, resume
+from facegpt.training.runs import Run, raise_together, resume
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import optimize
 
@@ -58,8 +58,13 @@ def train(settings: TrainSettings, parts: Parts, ranks: Ranks, interrupt: Interr
         clock.begin_step(logged)
         # Dropout depends on the step alone, so a resumed run does what the uninterrupted one would have.
         torch.manual_seed(1_000_003 * settings.seed + step * ranks.world + ranks.rank)
+        complaint = ""
         with clock("data"):
-            micro_batches = [batch.to(ranks.device) for batch in next(batches)]
+            try:
+                micro_batches = [batch.to(ranks.device) for batch in next(batches)]
+            except (FaceGPTError, OSError) as error:
+                complaint = str(error)
+        raise_together(ranks, complaint)
         rates = optimize(engine, parts.face_loss, micro_batches, settings, ranks, meter, clock, step)
         if logged:
             norm = engine.get_global_grad_norm()  # before clipping; DeepSpeed has none without ZeRO
@@ -82,7 +87,8 @@ def train(settings: TrainSettings, parts: Parts, ranks: Ranks, interrupt: Interr
             run.checkpoint(step, engine, parts.model, meter, needed=last)
         meter.started += time.perf_counter() - paused  # speeds are those of training
         if last and step < steps:
-            progress.write(f"stopped after step {step}, which is saved; add resume=true to go on")
+            if ranks.first:
+                progress.write(f"stopped after step {step}, which is saved; add resume=true to go on")
             break
     progress.close()
     run.close()

@@ -25,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -77,9 +78,7 @@ class Run:
                 self._open(step)
             except (FaceGPTError, OSError) as error:
                 complaint = str(error)
-        complaint = ranks.gather(complaint)[0]
-        if complaint:
-            raise TrainingError(complaint)
+        raise_together(ranks, complaint)
 
     def _open(self, step: int) -> None:
         new = not self.path.exists()
@@ -259,6 +258,15 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     return dict(OmegaConf.to_container(OmegaConf.structured(settings)))  # type: ignore[arg-type]
+
+
+def raise_together(ranks: Ranks, complaint: str) -> None:
+    """Raise TrainingError on every rank when one has a complaint; every rank must call it ("": it has none).
+
+    A rank that ended alone would leave the others waiting for it.
+    """
+    if ranks.sum(torch.tensor(float(bool(complaint)), device=ranks.device)) > 0:
+        raise TrainingError(next(text for text in ranks.gather(complaint) if text))
 
 
 def _attempt(ranks: Ranks, action: Callable[[], Any]) -> tuple[str, list[Any]]:

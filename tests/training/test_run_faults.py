@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from data_files import face_row, write_shards
 from recipes import load_recipe
 from small_head import small_head
 
@@ -238,6 +240,40 @@ def test_a_second_interrupt_from_the_keyboard_is_not_held_back():
         assert interrupt == Interrupt("SIGINT")
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+class TwoRanks:
+    """The first of two ranks; the other one has `theirs`."""
+
+    world, first, device = 2, True, torch.device("cpu")
+
+    def __init__(self, theirs):
+        self.theirs = theirs
+
+    def sum(self, values):
+        return values + float(bool(self.theirs))
+
+    def gather(self, item):
+        return [item, self.theirs]
+
+
+def test_a_complaint_of_one_rank_ends_all_of_them_and_so_does_a_signal():
+    runs.raise_together(TwoRanks(""), "")
+    for mine, theirs in (("", "theirs is broken"), ("mine is broken", "")):
+        with pytest.raises(TrainingError, match="is broken"):
+            runs.raise_together(TwoRanks(theirs), mine)
+    assert Interrupt().anywhere(TwoRanks("SIGTERM")) and Interrupt("SIGTERM").anywhere(TwoRanks(""))
+    assert not Interrupt().anywhere(TwoRanks(""))
+
+
+def test_data_that_breaks_while_training_is_one_sentence(world, ranks, monkeypatch, capfd, tmp_path):
+    rows = [face_row(number) for number in range(2)]
+    rows[1]["landmarks"][7] = float("nan")
+    write_shards(tmp_path / "faces", rows)
+    more = [f"data.sources.photographs.path={tmp_path / 'faces'}", "data.check_files=false"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *world.overrides(tmp_path / "run", *more)])
+    assert train.main() == 1
+    assert "error: a landmark of face-1 is not a finite number" in capfd.readouterr().err
 
 
 def test_files_of_a_checkpoint_have_the_modes_of_the_umask(world, run_training, tmp_path):
