@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from small_head import small_head
 
-from facegpt.errors import CheckpointError, ConfigError, RunFinished
+from facegpt.errors import CheckpointError, ConfigError, RunFinished, TrainingError
 from facegpt.training.lock import LOCK, lock
+from facegpt.training.optimizer_state import check_can_be_saved
 from facegpt.training.resume import checkpoint_to_resume
 from facegpt.training.runs import Run
 from facegpt.training.settings import TrainSettings
@@ -160,6 +162,20 @@ def test_a_second_process_is_refused_and_told_who_is_there(run, resumed):
     assert resumed()
     lock(run).close()
     assert resumed() and (run / LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    ("nvme", "optimizer", "word"),
+    [
+        (True, {}, "NVMe"),
+        (False, {"elastic_checkpoint": True}, "elastic_checkpoint"),
+        (False, {"state_dict": lambda: {"scaler": object()}}, "holds a object"),
+    ],
+)
+def test_a_state_that_no_checkpoint_can_hold_is_found_before_the_first_step(nvme, optimizer, word):
+    engine = SimpleNamespace(zero_nvme_offload_optimizer=lambda: nvme, optimizer=SimpleNamespace(**optimizer))
+    with pytest.raises(TrainingError, match=word):
+        check_can_be_saved(engine)
 
 
 class Planted:
