@@ -12,7 +12,7 @@ from PIL import Image
 from facegpt.data.collate import collate_prompts
 from facegpt.errors import CheckpointError, SampleError
 from facegpt.head.parameters import FaceParameters
-from facegpt.model.checkpoint import ADAPTER, DESCRIPTION, FACE_HEAD
+from facegpt.model.checkpoint import DESCRIPTION, run_checkpoints
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply, generate
 from facegpt.perception.images import read_image
@@ -66,21 +66,12 @@ def newest_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if (path / DESCRIPTION).is_file():
         return path
-    found = {}
-    for description in path.glob(f"checkpoints/step_*/{DESCRIPTION}"):
-        step = description.parent.name.removeprefix("step_")
-        # Deleting a checkpoint may have been cut short after any of its files.
-        if (
-            step.isascii()
-            and step.isdigit()
-            and all((description.parent / name).is_file() for name in (FACE_HEAD, ADAPTER))
-        ):
-            found[int(step)] = description.parent
+    found = run_checkpoints(path)
     if not found:
         raise CheckpointError(
             f"{path} holds no checkpoint; give a run directory or a folder with {DESCRIPTION}"
         )
-    return found[max(found)]
+    return found[-1]
 
 
 def context_length(model: FaceGPT) -> int:

@@ -39,3 +39,7 @@ class TrainingError(FaceGPTError):
 
 class RenderingError(FaceGPTError, ValueError):
     """Numbers that cannot be drawn, such as face parameters that are not finite, or an impossible request."""
+
+
+class RunFinished(FaceGPTError):
+    """A run that is to be resumed has nothing left to do; no failure, so that a retry loop ends."""

@@ -1,30 +1,84 @@
-"""Writing files so that a crash never leaves half of one: write beside the name, then rename."""
+"""Writing files so that a crash never leaves half of one: write beside the name, then rename.
+
+What is being written has a hidden name that says who writes it: `.faces-00001.1f2e3d4c-77-9a0b.parquet` is
+for faces-00001.parquet, by process 77 of the machine 1f2e3d4c. What a killed process leaves is removed when
+the same file is written again.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import stat
+import time
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from facegpt.errors import SampleError
+
+STALE_SECONDS = 86400.0  # a temporary of another machine, untouched for so long, has no writer any more
+BLOCK = 1 << 16
 
 
 def _sibling(path: Path) -> Path:
     """A hidden unused name in the same folder; the suffix stays, because savers choose the format by it."""
-    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    return path.with_name(f".{path.stem}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:4]}{path.suffix}")
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _remove_stale_siblings(path: Path) -> None:
+    """Remove what killed processes left of earlier attempts to write `path`."""
+    name = re.compile(
+        rf"\.{re.escape(path.stem)}\.([0-9a-f]{{8}})(?:-(\d+)-[0-9a-f]{{4}})?{re.escape(path.suffix)}"
+    )
+    for entry in os.scandir(path.parent):
+        match = name.fullmatch(entry.name)
+        if match and _is_stale(Path(entry.path), *match.groups()):
+            remove(Path(entry.path))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one that `atomic_path` and `atomic_directory` give while they write."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}(-\d+-[0-9a-f]{4})?(\..+)?", name) is not None
+
+
+def _is_stale(temporary: Path, machine: str, process: str | None) -> bool:
+    """Whether nobody writes it any more: its process has ended, or, on another machine, it is a day old."""
+    try:
+        if process is not None and machine == _machine():
+            os.kill(int(process), 0)
+            return False
+        return time.time() - temporary.stat().st_mtime > STALE_SECONDS
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # alive under another user, or gone in the meantime
+        return False
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all it holds; nothing there is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces `path` on success and is removed on an error.
 
-    Parent folders are created. Raises FileNotFoundError when the body wrote nothing.
+    Parent folders are created. The file gets the mode that the umask gives, whatever the saver chose. Raises
+    FileNotFoundError when the body wrote nothing.
 
     Example:
         with atomic_path("run/head.npz") as temporary:
@@ -32,14 +86,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale_siblings(path)
     temporary = _sibling(path)
+    mode = _new_file_mode(temporary)
     try:
         yield temporary
-        _flush(temporary)
+        temporary.chmod(mode)
+        flush(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    flush(path.parent)
 
 
 @contextmanager
@@ -55,9 +113,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush(file)
+        seal(temporary)
         if path.exists():
             old = _sibling(path)
             os.replace(path, old)
@@ -68,12 +124,42 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    flush(path.parent)
+    _remove_stale_siblings(path)  # only now: the last whole copy could be among them
 
 
-def _flush(path: Path) -> None:
-    """Force the content to disk before the rename, else a power cut could leave an empty file."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def seal(path: Path) -> None:
+    """Give a finished file, or all files of a folder, the umask's modes, and force them to disk."""
+    if path.is_dir():
+        for entry in path.iterdir():
+            seal(entry)
+    elif path.is_file():
+        path.chmod(path.parent.stat().st_mode & 0o666)  # the folder was made under the same umask
+    flush(path)
+
+
+def _new_file_mode(unused: Path) -> int:
+    """The mode of a file that is created here now. (Reading the umask would need to change it.)"""
+    try:
+        descriptor = os.open(unused, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        try:
+            return os.fstat(descriptor).st_mode & 0o666
+        finally:
+            os.close(descriptor)
+    finally:
+        unused.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Force a file, or the names in a folder, to disk: else a power cut could leave an empty file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some network file systems cannot do that for folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -92,10 +178,8 @@ def append_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        file.seek(0)
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
+        whole = _end_of_last_line(file)
+        if whole != file.seek(0, os.SEEK_END):
             file.truncate(whole)
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         file.write("".join(lines).encode("utf-8"))
@@ -130,6 +214,19 @@ def read_json(path: str | Path, largest: int = 1 << 20) -> Any:
         return json.loads(Path(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise SampleError(f"{path} is not readable JSON: {error}") from None
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+    """Number of bytes up to and with the last newline, found from the end: the files grow long."""
+    position = file.seek(0, os.SEEK_END)
+    while position > 0:
+        start = max(0, position - BLOCK)
+        file.seek(start)
+        newline = file.read(position - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        position = start
+    return 0
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:

@@ -2,8 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from facegpt.errors import SampleError
 from facegpt.files import (
@@ -56,6 +61,61 @@ def test_a_directory_is_replaced_as_a_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+KILLED = """
+import os, signal, sys
+from facegpt.files import atomic_directory, atomic_path
+with {writer}(sys.argv[1]) as temporary:
+    {write}
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("writer", "write"),
+    [(atomic_path, "temporary.touch()"), (atomic_directory, "(temporary / 'a').touch()")],
+)
+def test_what_a_killed_process_left_goes_when_the_same_file_is_written_again(tmp_path, writer, write):
+    target = tmp_path / "faces-00001.parquet"
+    code = KILLED.format(writer=writer.__name__, write=write)
+    subprocess.run([sys.executable, "-c", code, target], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    users = tmp_path / ".faces-00001.notes.parquet"
+    users.touch()
+    with writer(target) as temporary:
+        (temporary / "a" if writer is atomic_directory else temporary).write_text("whole")
+    assert sorted(tmp_path.iterdir()) == [users, target]
+
+
+def test_what_another_process_is_writing_stays_until_it_is_a_day_old(tmp_path):
+    others = tmp_path / ".a.00000000-77-abcd.txt"  # of another machine
+    former = tmp_path / ".a.1a2b3c4d.txt"  # of a version that did not say which process
+    with atomic_path(tmp_path / "a.txt") as mine:
+        mine.write_text("mine")
+        for temporary in (others, former):
+            temporary.touch()
+        with atomic_path(tmp_path / "a.txt") as second:
+            second.write_text("second")
+    assert (tmp_path / "a.txt").read_text() == "mine" and others.exists() and former.exists()
+    for temporary in (others, former):
+        os.utime(temporary, times=(time.time() - 90000,) * 2)
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_modes_follow_the_umask_even_where_the_saver_chose_others(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_path(tmp_path / "a.safetensors") as temporary:
+            save_file({"a": torch.zeros(1)}, temporary)  # writes 0600
+        with atomic_directory(tmp_path / "checkpoint") as temporary:
+            save_file({"a": torch.zeros(1)}, temporary / "a.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "checkpoint" / "a.safetensors").stat().st_mode & 0o777 == 0o640
+
+
 def test_json_is_readable_and_refuses_nan(tmp_path):
     write_json(tmp_path / "a.json", {"grüße": [1, 2.5, None]})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"grüße": [1, 2.5, None]}
@@ -72,6 +132,23 @@ def test_appending_after_a_crash_drops_only_the_torn_line(tmp_path):
     assert read_jsonl(path) == [{"id": 1}, {"id": "ü"}]
     append_jsonl(path, [{"id": 4}])
     assert read_jsonl(path) == [{"id": 1}, {"id": "ü"}, {"id": 4}]
+
+
+def test_appending_reads_only_the_end_of_a_long_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    append_jsonl(path, [{"text": "x" * 200} for _ in range(20_000)])  # 4 MB
+    with path.open("a") as file:
+        file.write('{"text": "' + "y" * 100_000)  # a torn line longer than one block
+    before = _read_bytes()
+    append_jsonl(path, [{"id": 1}])
+    assert _read_bytes() - before < 400_000
+    assert read_jsonl(path)[-1] == {"id": 1} and len(read_jsonl(path)) == 20_001
+
+
+def _read_bytes():
+    """Bytes that this process has read so far."""
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
 
 
 @pytest.mark.parametrize("line", ["{broken", "[1, 2]"])

@@ -130,14 +130,14 @@ def main(out: Path) -> None:
             synced = zero_stage(engine) == 3
             reply = generate(model, prompt, mask, max_new_tokens=6, synced_gpus=synced)[0]
         replies = ranks.gather(reply.ids.tolist())
-        checkpoint = Run(chosen, small_head().id, ranks).checkpoint(STEPS, engine, model)
+        checkpoint = Run(chosen, small_head().id, ranks).checkpoint(STEPS, engine, model, meter)
         optimize(engine, face_loss, micro_batches, chosen, ranks, meter, clock, STEPS + 1)
         further = trained_weights(model, engine)
 
         model = build(dtype)
         load_weights(model, checkpoint)  # before the engine, which may split them
         engine = build_engine(model, chosen.optimization, ranks)
-        assert resume(engine, checkpoint) == STEPS
+        assert resume(engine, checkpoint, meter, ranks) == STEPS
         optimize(engine, face_loss, micro_batches, chosen, ranks, meter, clock, STEPS + 1)
         resumed = trained_weights(model, engine)
         if ranks.first:

@@ -10,6 +10,8 @@ speaks are rendered and compared with the photographs (total = text + 0.1 * face
 
 `--help` lists all settings, `facegpt.training.runs` says what a run writes, `resume=true` goes on with a run.
 
+SIGTERM and Ctrl-C end it after the step with a checkpoint and exit code 0.
+
 Everything that can be wrong with the input is found before the first step and reported in one sentence, with
 exit code 1 and nothing written.
 """
@@ -25,22 +27,25 @@ import torch
 from tqdm import tqdm
 
 from facegpt.config import parse_config
-from facegpt.errors import FaceGPTError, TrainingError
+from facegpt.errors import FaceGPTError, RunFinished, TrainingError
 from facegpt.training.engine import Ranks, build_engine, start_ranks
+from facegpt.training.interrupt import Interrupt, catch_signals
 from facegpt.training.meter import Clock, MetricMeter
+from facegpt.training.optimizer_state import check_can_be_saved
 from facegpt.training.prepare import TrainingParts, prepare, quiet_libraries
 from facegpt.training.runs import Run, resume
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import next_batches, optimize
 
 
-def train(settings: TrainSettings, parts: TrainingParts, ranks: Ranks) -> None:
+def train(settings: TrainSettings, parts: TrainingParts, ranks: Ranks, interrupt: Interrupt) -> None:
     """The loop: steps, and at their intervals metrics, validation by generation, checkpoints."""
     steps, every = settings.optimization.steps, settings.logging.every
     engine = build_engine(parts.model, settings.optimization, ranks)
-    step = resume(engine, parts.checkpoint) if parts.checkpoint else 0
-    run = Run(settings, parts.head.id, ranks, step)
+    check_can_be_saved(engine)
     meter = MetricMeter(parts.stream.names, settings.objective, ranks)
+    step = resume(engine, parts.checkpoint, meter, ranks) if parts.checkpoint else 0
+    run = Run(settings, parts.head.id, ranks, step)
     clock = Clock(ranks.device)
     batches = parts.stream.steps(step + 1)
     progress = tqdm(
@@ -58,8 +63,9 @@ def train(settings: TrainSettings, parts: TrainingParts, ranks: Ranks) -> None:
             micro_batches = next_batches(batches, ranks)
         rates = optimize(engine, parts.face_loss, micro_batches, settings, ranks, meter, clock, step)
         if logged:
-            norm = {"grad_norm": float(engine.get_global_grad_norm())}  # before clipping
-            row = {**meter.report(), **rates, **norm, **clock.report()}
+            norm = engine.get_global_grad_norm()  # before clipping; DeepSpeed has none without ZeRO
+            norms = {} if norm is None else {"grad_norm": float(norm)}
+            row = {**meter.report(), **rates, **norms, **clock.report()}
             run.log("train", step, row)
             progress.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
         progress.update()
@@ -72,9 +78,14 @@ def train(settings: TrainSettings, parts: TrainingParts, ranks: Ranks) -> None:
                 run.log("validation", step, values, picture)
                 means = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
                 progress.write(f"step {step}: {means}")
-        if step == steps or (settings.checkpoint.every and step % settings.checkpoint.every == 0):
-            run.checkpoint(step, engine, parts.model)
+        last = step == steps or interrupt.anywhere(ranks)
+        if last or (settings.checkpoint.every and step % settings.checkpoint.every == 0):
+            run.checkpoint(step, engine, parts.model, meter, needed=last)
         meter.started += time.perf_counter() - paused  # speeds are those of training
+        if last and step < steps:
+            if ranks.first:
+                progress.write(f"stopped after step {step}, which is saved; add resume=true to go on")
+            break
     progress.close()
     run.close()
 
@@ -88,22 +99,29 @@ def main() -> int:
         ranks = start_ranks()
     except FaceGPTError as error:
         return refuse(str(error), first)
-    parts, complaint = None, ""
+    parts, complaint, finished = None, "", ""
     try:
         parts = prepare(settings, ranks)
+    except RunFinished as error:  # on every rank
+        finished = str(error)
     except (FaceGPTError, OSError, ValueError) as error:
         complaint = str(error) or type(error).__name__
     complaints = ranks.complaints(complaint)
-    if complaints or parts is None:
+    if complaints:
         return refuse(complaints[0], first)
+    if parts is None:
+        if first:
+            print(finished)
+        return 0
     if parts.note and first:
         print(f"note: {parts.note}", file=sys.stderr, flush=True)
     try:
-        train(settings, parts, ranks)
+        with catch_signals() as interrupt:
+            train(settings, parts, ranks, interrupt)
     except TrainingError as error:  # on every rank
         return refuse(str(error), first)
-    except FaceGPTError as error:  # on this rank only; the launcher ends the others
-        return refuse(str(error), True)
+    except FaceGPTError as error:  # on this rank only; the launcher ends the others, which wait for it
+        sys.exit(refuse(str(error), True))
     return 0
 
 

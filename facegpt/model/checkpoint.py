@@ -10,6 +10,7 @@ A merged checkpoint (`merge_lora`) has the whole backbone in Hugging Face layout
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -159,6 +160,16 @@ def read_description(directory: str | Path) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not of format {FORMAT}, which this version of facegpt reads")
     return description
+
+
+def run_checkpoints(run: str | Path) -> list[Path]:
+    """The complete checkpoints of a run directory, by step: checkpoints/step_000500, step_001000, ...
+
+    The description is written last and removed first, so what has one is whole.
+    """
+    found = [file.parent for file in Path(run).glob(f"checkpoints/step_*/{DESCRIPTION}")]
+    numbered = [path for path in found if re.fullmatch("step_[0-9]+", path.name)]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix("step_")))
 
 
 def _opened(path: Path) -> BinaryIO:

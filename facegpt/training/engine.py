@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from facegpt.errors import ConfigError
+from facegpt.errors import ConfigError, TrainingError
 from facegpt.machine import default_device
 from facegpt.model.facegpt import FaceGPT
 from facegpt.sample import Batch
@@ -67,6 +67,15 @@ class Ranks:
     def barrier(self) -> None:
         if self.world > 1:
             torch.distributed.barrier()
+
+
+def raise_together(ranks: Ranks, complaint: str) -> None:
+    """Raise TrainingError on every rank when one has a complaint ("": it has none); every rank must call it.
+
+    A rank that ended alone would leave the others waiting for it.
+    """
+    for sentence in ranks.complaints(complaint):
+        raise TrainingError(sentence)
 
 
 def start_ranks() -> Ranks:

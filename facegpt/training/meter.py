@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class MetricMeter:
         # columns: text loss, tokens, face loss, faces, conversations; float64 because the sums grow long
         self.by_source = torch.zeros(len(sources), 5, dtype=torch.float64, device=ranks.device)
         self.by_part = torch.zeros(len(self.parts), dtype=torch.float64, device=ranks.device)
-        self.clipped: list[Tensor] = []  # one flag per step, the same on every rank
+        self.clipped = torch.zeros(2, dtype=torch.float64, device=ranks.device)  # clipped steps, all steps
         self.started = time.perf_counter()
 
     def add(
@@ -57,7 +58,8 @@ class MetricMeter:
     def add_step(self, grad_norm: Tensor | float | None, clip: float) -> None:
         """Book whether the gradient of a step was longer than `clip` (0: nothing is clipped)."""
         if clip > 0 and grad_norm is not None:  # DeepSpeed has none without ZeRO
-            self.clipped.append(torch.as_tensor(grad_norm) > clip)
+            self.clipped[0] += torch.as_tensor(grad_norm, device=self.clipped.device) > clip
+            self.clipped[1] += 1
 
     def report(self) -> dict[str, float]:
         """Means over all ranks since the last report, share of clipped steps, speed; empties the books.
@@ -81,15 +83,33 @@ class MetricMeter:
                 row[f"source/{name}/text"] = text / count
             if number:
                 row[f"source/{name}/face"] = face / number
-        if self.clipped:
-            row["clipped"] = float(torch.stack(self.clipped).double().mean())
+        clipped, steps = self.clipped.tolist()  # the same on every rank
+        if steps:
+            row["clipped"] = clipped / steps
         for word, count in (("faces", faces), ("samples", conversations), ("tokens", tokens)):
             row[f"speed/{word}_per_second"] = count / seconds
         self.by_source.zero_()
         self.by_part.zero_()
-        self.clipped.clear()
+        self.clipped.zero_()
         self.started = time.perf_counter()
         return row
+
+    def state(self) -> dict[str, Any]:
+        """This rank's sums since the last report, for a checkpoint between two lines of metrics."""
+        return {
+            "by_source": self.by_source,
+            "by_part": self.by_part,
+            "clipped": self.clipped,
+            "seconds": time.perf_counter() - self.started,
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go on from `state`, so that the next line is a mean over the same steps as without the stop."""
+        if state is not None:
+            self.by_source.copy_(state["by_source"])
+            self.by_part.copy_(state["by_part"])
+            self.clipped.copy_(state["clipped"])
+            self.started = time.perf_counter() - state["seconds"]
 
 
 class Clock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ from facegpt.errors import CheckpointError, ConfigError
 from facegpt.head.model import HeadModel
 from facegpt.losses.objective import FaceObjective
 from facegpt.model.backbone import load_backbone
-from facegpt.model.checkpoint import load_facegpt
+from facegpt.model.checkpoint import load_facegpt, load_weights
 from facegpt.model.facegpt import FaceGPT, build_facegpt
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.training.engine import Ranks, check_deepspeed_config
-from facegpt.training.runs import checkpoint_to_resume
+from facegpt.training.resume import checkpoint_to_resume
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import FaceLoss
 from facegpt.training.stream import Stream
@@ -52,12 +51,13 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> TrainingParts:
     """
     if settings.logging.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("logging.wandb is set but wandb is not installed; install it or leave it out")
-    check_writable(Path(settings.run))
     torch.manual_seed(settings.seed)
     head = HeadModel.open(settings.model.head).to(ranks.device)
     note = check_head(head, settings.model.head)
     checkpoint = checkpoint_to_resume(settings, head, ranks)
     model, processor = load_model(settings, head, ranks.device)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)  # now: ZeRO-3 splits them when the engine is built
     check_deepspeed_config(settings.optimization, model.vlm.dtype == torch.bfloat16)
     recognizer = (
         load_recognizer(settings.model.recognizer).to(ranks.device) if settings.objective.perceptual else None
@@ -80,19 +80,6 @@ def prepare(settings: TrainSettings, ranks: Ranks) -> TrainingParts:
         checkpoint=checkpoint,
         note=note,
     )
-
-
-def check_writable(run: Path) -> None:
-    """Raise ConfigError unless the directory of the run can be made, or written into; nothing is made yet."""
-    there = next(path for path in (run, *run.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(
-            f"the run directory {run} cannot be made, because {there} is a file; give another run="
-        )
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"the run directory {run} cannot be made, because {there} is not yours to write into"
-        )
 
 
 def check_head(head: HeadModel, name: str) -> str:

@@ -30,6 +30,7 @@ LEAST = {
     "validation.max_new_tokens": 1,
     "logging.every": 1,
     "checkpoint.every": 0,
+    "checkpoint.keep": -1,
 }
 
 
@@ -170,7 +171,7 @@ class LoggingSettings:
 
 @dataclass
 class CheckpointSettings:
-    """every: steps between checkpoints (0: at the end only). keep: how many of the newest stay; 0: all."""
+    """every: steps between checkpoints (0: at the end only). keep: how many of the newest stay (-1: all)."""
 
     every: int = 500
     keep: int = 2

@@ -15,7 +15,7 @@ from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective
 from facegpt.render.renderer import render
 from facegpt.sample import Batch, FaceTargets
-from facegpt.training.engine import Ranks, group_names
+from facegpt.training.engine import Ranks, group_names, raise_together
 from facegpt.training.meter import Clock, MetricMeter
 from facegpt.training.settings import TrainSettings
 
@@ -148,6 +148,5 @@ def next_batches(batches: Iterator[list[Batch]], ranks: Ranks) -> list[Batch]:
         found = [batch.to(ranks.device) for batch in next(batches)]
     except (FaceGPTError, OSError) as error:
         complaint = str(error) or type(error).__name__
-    for sentence in ranks.complaints(complaint):
-        raise TrainingError(sentence)
+    raise_together(ranks, complaint)
     return found

@@ -180,4 +180,4 @@ def prefetch(items: Iterable[Item], ahead: int) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
-        thread.join(timeout=10)  # a thread in the middle of C++ when the process ends makes it abort
+        thread.join()  # torch aborts a process that ends while a thread is inside it

@@ -22,6 +22,7 @@ from facegpt.head.files.format import save_head
 from facegpt.perception.tiny_network import TinyNetwork
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava, save_tiny_llava
 from facegpt.training.engine import Ranks, start_ranks
+from facegpt.training.interrupt import Interrupt
 from facegpt.training.settings import TrainSettings
 
 CHAT = [
@@ -97,7 +98,7 @@ def run_training(ranks: Ranks) -> Callable[[TrainSettings], list[dict]]:
     train = load_recipe("train/train.py")
 
     def run(settings: TrainSettings) -> list[dict]:
-        train.train(settings, train.prepare(settings, ranks), ranks)
+        train.train(settings, train.prepare(settings, ranks), ranks, Interrupt())
         lines = (Path(settings.run) / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 

@@ -14,6 +14,7 @@ from recipes import ROOT, load_recipe
 
 from facegpt.errors import TrainingError
 from facegpt.model.checkpoint import save_checkpoint
+from facegpt.training.interrupt import Interrupt
 from facegpt.training.step import FaceLoss
 from facegpt.training.validation import Answer
 
@@ -27,7 +28,7 @@ def bias(parts, value, groups=slice(None)):
 
 
 def run(settings, parts, ranks):
-    train.train(settings, parts, ranks)
+    train.train(settings, parts, ranks, Interrupt())
 
 
 def trained(model):

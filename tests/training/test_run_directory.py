@@ -19,6 +19,7 @@ from facegpt.config import load_config
 from facegpt.errors import HeadMismatchError, TrainingError
 from facegpt.head.files.format import save_head
 from facegpt.model.checkpoint import load_facegpt, merge_lora
+from facegpt.training.interrupt import Interrupt
 from facegpt.training.settings import TrainSettings
 from facegpt.training.step import FaceLoss
 
@@ -84,9 +85,15 @@ def test_a_checkpoint_holds_the_trained_parts_only_and_is_enough_to_chat_and_to_
     names = set(load_file(checkpoint / "adapter.safetensors"))
     assert all("lora_" in name or "token" in name for name in names) and not any("vision" in n for n in names)
     model = load_facegpt(checkpoint, small_head())[0]
-    trained = {f"model.{name}" for name, parameter in model.named_parameters() if parameter.requires_grad}
-    state = torch.load(checkpoint / "optimizer" / "mp_rank_00_model_states.pt", weights_only=False)
-    assert set(state["module"]) == trained  # DeepSpeed's part neither has the backbone nor the head model
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    files = sorted(path.name for path in checkpoint.rglob("*") if path.is_file())
+    assert files == [
+        "adapter.safetensors", "checksums.json", "face_head.safetensors", "facegpt.json",
+        "rank_00.safetensors", "training.json",
+    ]  # fmt: skip
+    state = load_file(checkpoint / "optimizer" / "rank_00.safetensors")
+    numbers = sum(tensor.numel() for tensor in state.values() if tensor.dtype == torch.float32)
+    assert 3 * trained <= numbers < 3.1 * trained  # weights and two moments of Adam, of nothing else
     merge_lora(checkpoint, tmp_path / "merged")
     assert load_facegpt(tmp_path / "merged", small_head())
 
@@ -153,7 +160,6 @@ def test_the_recognition_network_must_be_there(world, ranks, monkeypatch, capfd,
 
 def test_a_finished_run_is_not_overwritten_by_accident(world, finished, ranks, monkeypatch, capfd):
     assert "already holds a run" in complain(monkeypatch, capfd, world.overrides(finished[0]))
-    assert "is finished" in complain(monkeypatch, capfd, world.overrides(finished[0], "resume=true"))
 
 
 def test_a_checkpoint_of_another_head_is_refused(world, finished, ranks, monkeypatch, capfd, tmp_path):
@@ -187,7 +193,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_reaches_the_weights(
     parts = train.prepare(settings, ranks)
     before = {n: p.detach().clone() for n, p in parts.model.named_parameters() if p.requires_grad}
     with pytest.raises(TrainingError, match="step 1 is not finite"):
-        train.train(settings, parts, ranks)
+        train.train(settings, parts, ranks, Interrupt())
     for name, parameter in parts.model.named_parameters():
         assert name not in before or parameter.equal(before[name]), name
     assert not list(Path(settings.run).glob("checkpoints/*"))

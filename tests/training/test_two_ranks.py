@@ -127,7 +127,7 @@ def test_a_checkpoint_of_split_weights_is_whole_and_goes_on_as_if_nothing_had_be
         assert not value.equal(weights[name]), name
     backbone = two_ranks.backbone()
     checkpoint = folder / variant / "checkpoints" / "step_000003"
-    loaded, _ = load_facegpt(checkpoint, small_head().id, dtype="float32", backbone=backbone)
+    loaded, _ = load_facegpt(checkpoint, small_head(), dtype="float32", backbone=backbone)
     saved = dict(loaded.named_parameters())
     for name, value in weights.items():
         assert saved[name].equal(value) and value.dtype == torch.float32, name
