@@ -27,9 +27,7 @@ def main(argv: list[str]) -> int | None:
     """Run one verb; every verb is a module of `facegpt.commands`, which is imported when it is called."""
     verb, words = (argv[0], argv[1:]) if argv else ("", [])
     if verb in ("-h", "--help", "help"):
-        print(
-            f"{USAGE}\n\n`facegpt VERB --help` lists the keys of a verb, `facegpt --version` says the version."
-        )
+        print(f"{USAGE}\n\n`facegpt VERB --help` lists the keys of a verb, `facegpt --version` the version.")
         return 0
     if verb == "--version":
         print(f"facegpt {__version__}")
