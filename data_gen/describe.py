@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from facegpt.config import parse_config
+from facegpt.config import MISSING, parse_config, run
 from facegpt.data.collate import pixel_values
 from facegpt.data.conversation import encode_prompt
 from facegpt.data.records import ANNOTATIONS, read_annotations, read_records
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
-from facegpt.errors import FaceGPTError
 from facegpt.files import append_jsonl
 from facegpt.model.backbone import image_features, load_backbone
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, FaceRecord, Message
@@ -138,7 +136,4 @@ def whole_sentences(text: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

@@ -27,9 +27,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.data.records import FEATURES, METADATA, read_records
-from facegpt.errors import ConfigError, FaceGPTError
+from facegpt.errors import ConfigError
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.render.renderer import render
@@ -177,7 +177,4 @@ def _seed(seed: int, split: str, shard: int) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 
-from facegpt.config import parse_config
+from facegpt.config import MISSING, parse_config, run
 from facegpt.data.records import FaceRecords, read_records
-from facegpt.errors import FaceGPTError, SampleError
+from facegpt.errors import SampleError
 from facegpt.evaluation.evaluated_model import (
     NO_FACE,
     EvaluatedModel,
@@ -259,7 +258,4 @@ def _rows(faces: FaceParameters | None, count: int) -> FaceParameters | None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
-from facegpt.config import parse_config
+from facegpt.config import MISSING, parse_config, run
 from facegpt.data.records import read_records
-from facegpt.errors import FaceGPTError, SampleError
+from facegpt.errors import SampleError
 from facegpt.evaluation.evaluated_model import (
     NO_FACE,
     EvaluatedModel,
@@ -160,7 +158,4 @@ def sample_rows(
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import random
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.data.conversation import Encoded, encode_conversation
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
@@ -330,6 +329,4 @@ def update(
 
 
 if __name__ == "__main__":
-    started = time.time()
-    main(parse_config(Settings, sys.argv[1:], __doc__))
-    print(f"done in {(time.time() - started) / 60:.1f} minutes")
+    sys.exit(run(lambda argv: main(parse_config(Settings, argv, __doc__))))

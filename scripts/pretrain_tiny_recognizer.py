@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.perception.align import align_face
@@ -252,4 +252,4 @@ def auc(positive: Tensor, negative: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    main(parse_config(Settings, sys.argv[1:], __doc__))
+    sys.exit(run(lambda argv: main(parse_config(Settings, argv, __doc__))))

@@ -23,7 +23,7 @@ import time
 import torch
 from tqdm import tqdm
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.errors import FaceGPTError, TrainingError
 from facegpt.training.engine import Ranks, build_engine, start_ranks
 from facegpt.training.meter import Clock, MetricMeter
@@ -111,4 +111,4 @@ def refuse(sentence: str, speak: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(lambda argv: main()))

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import shutil
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -223,9 +224,7 @@ def _start_wandb(settings: TrainSettings, path: Path) -> Any:
 
 
 def _plain(settings: TrainSettings) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    return dict(OmegaConf.to_container(OmegaConf.structured(settings)))  # type: ignore[arg-type]
+    return asdict(settings)
 
 
 def _remove(path: Path) -> None:

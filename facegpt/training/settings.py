@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from omegaconf import MISSING
-
+from facegpt.config import MISSING
 from facegpt.losses.objective import ObjectiveWeights
 from facegpt.model.facegpt import FaceHeadSettings, LoraSettings
 
