@@ -35,6 +35,8 @@ class DescriptionSettings:
     """data: a folder of face records. backbone: "tiny", a model directory or a model id. batch: faces at
     once, each of which is asked 5 + questions times. questions: how many of the 6 topics, drawn by face and
     seed. limit: only the first so many faces. temperature: 0 takes the likeliest words.
+    max_new_tokens: the longest answer. seed: of topics, and of words at a temperature above 0. dtype: of the
+    backbone; auto is bfloat16 where the device computes in it. device: auto is the GPU where there is one.
     """
 
     data: str = MISSING

@@ -43,7 +43,8 @@ AT_ONCE = 25  # faces rendered together; part of what the seed means, as every b
 @dataclass
 class SynthesisSettings:
     """train, test: number of faces. size: side of the images in pixels. shard: faces per file. quality: of
-    the JPEG images, 0 for PNG. instruct: number of plain conversations.
+    the JPEG images, 0 for PNG. instruct: number of plain conversations. out: folder for all of it.
+    head: "builtin" or a head file. seed: of everything that is drawn.
     """
 
     out: str = "outputs/demo/data"

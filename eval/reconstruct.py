@@ -58,6 +58,9 @@ class ReconstructSettings:
     training, for one more baseline (empty: none). instruct: questions that want no face, a LLaVA JSON list,
     and the folder of its images. n: how many photographs (0: all). questions: how many requests and questions
     of each kind for the emission rates. size: side of the comparison in pixels.
+    instruct_images: folder of the images of instruct. out: file for the results. head: "builtin" or the head
+    file used in training. backbone: where it lies, if it has moved. device: auto is the GPU where there is
+    one. batch: conversations at once. max_new_tokens: the longest answer. seed: of the wordings.
     """
 
     checkpoint: str = MISSING

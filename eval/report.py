@@ -34,7 +34,8 @@ from facegpt.head.model import HeadModel
 @dataclass
 class ReportSettings:
     """reconstruct, text_to_face: the results to show; empty leaves one out. run: the training run, for its
-    curves (empty: none). faces: how many faces of each kind, the first of the held-out set.
+    curves (empty: none). faces: how many faces of each kind, the first of the held-out set. out: page to
+    write. head: "builtin" or the head file of the evaluation. size: side of the pictures in pixels.
     """
 
     reconstruct: str | None = "outputs/demo/reconstruct.json"

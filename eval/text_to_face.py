@@ -56,7 +56,9 @@ DEFINITIONS = {
 @dataclass
 class TextToFaceSettings:
     """checkpoint: a run or one of its checkpoints. data: held-out face records with known parameters and
-    `descriptions.jsonl`. n: how many descriptions (0: all).
+    `descriptions.jsonl`. n: how many descriptions (0: all). out: file for the results. head: "builtin" or the
+    head file used in training. backbone: where it lies, if it has moved. device: auto is the GPU where there
+    is one. batch: conversations at once. max_new_tokens: the longest answer. seed: of what is drawn.
     """
 
     checkpoint: str = MISSING

@@ -249,7 +249,7 @@ def describe_fields(cls: type) -> dict[str, str]:
     found: dict[str, str] = {}
     names = [field.name for field in dataclasses.fields(cls)]
     one = "|".join(map(re.escape, names))
-    start = re.compile(rf"(?:(?<=^)|(?<=\n)|(?<=[.;)] ))\s*((?:{one})(?:, (?:{one}))*): ")
+    start = re.compile(rf"(?:(?<=^)|(?<=\n)|(?<=[.;)] ))\s*((?:{one})(?:, (?:{one}))*):\s")
     for base in cls.__mro__:
         text = base.__dict__.get("__doc__") or ""
         if text.startswith(f"{base.__name__}("):  # made by `dataclass`, where there is none

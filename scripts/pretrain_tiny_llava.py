@@ -53,6 +53,14 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 @dataclass
 class Settings:
+    """out: folder for the model. work: folder of what is cached between runs. seed: of everything drawn.
+    faces, held_out: how many to train on and to measure on.
+    vision_steps, vision_batch, vision_lr: pretraining of the tower.
+    language_steps, language_batch, language_lr: pretraining of projector and language model.
+    plain_share: how many of the conversations are about no face.
+    retold_share: how many tell of a face in words instead of showing it. threads: of torch.
+    """
+
     out: str = "facegpt/assets/tiny_llava"
     work: str = "outputs/pretrain"
     seed: int = 0
@@ -64,8 +72,8 @@ class Settings:
     language_steps: int = 1600
     language_batch: int = 16
     language_lr: float = 2e-3
-    plain_share: float = 0.2  # of the conversations are about no face
-    retold_share: float = 0.2  # tell of a face in words instead of showing it
+    plain_share: float = 0.2
+    retold_share: float = 0.2
     threads: int = 2
 
 

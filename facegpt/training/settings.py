@@ -12,7 +12,11 @@ from facegpt.model.facegpt import FaceHeadSettings, LoraSettings
 
 @dataclass
 class FaceHeadOptions:
-    """`FaceHeadSettings` as YAML can say it; widths null: one hidden layer of the backbone's width."""
+    """`FaceHeadSettings` as YAML can say it.
+
+    widths: of the hidden layers; null: one layer of the backbone's width.
+    scales: group of parameters -> output scale, one number or one for each of its parameters.
+    """
 
     widths: list[int] | None = None
     scales: dict[str, list[float]] = field(default_factory=dict)
@@ -54,6 +58,7 @@ class SourceSettings:
 
     kind: image_to_face and text_to_face read face records (a folder of parquet shards or of photographs with
         landmark files), instruct reads LLaVA's JSON list.
+    path: folder of records, or the list.
     images: for instruct, the folder that the list's image names are relative to.
     weight: how often it is drawn in comparison with the other sources; 0 leaves it out.
     """
@@ -88,7 +93,11 @@ class DataSettings:
 
 @dataclass
 class ObjectiveSettings(ObjectiveWeights):
-    """total = text * L_text + face * L_face; the weights inside L_face are those of `ObjectiveWeights`."""
+    """total = text * L_text + face * L_face; the weights inside L_face are those of `ObjectiveWeights`.
+
+    text, face: weight of the part in the total.
+    pixel, perceptual, landmark, regularization: weight of the part in L_face; 0 leaves it out.
+    """
 
     text: float = 1.0
     face: float = 0.1
@@ -102,6 +111,10 @@ class OptimizationSettings:
     micro-batches per step. lr: LoRA, and the face head and the <FACE> rows when theirs is 0.
     clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels, so while
         faces are far off it is large.
+    face_head_lr, token_lr: of the face head and of the <FACE> rows; 0: lr.
+    betas, weight_decay: AdamW's.
+    warmup: steps of linear warm-up.
+    deepspeed: DeepSpeed's JSON file.
     """
 
     steps: int = 5000
@@ -123,6 +136,7 @@ class ValidationSettings:
 
     path: face records (null: no validation). every: steps between validations; the last step always has one.
     faces: how many of the records. pictures: how many of them are shown in the contact sheet.
+    batch: conversations at once. max_new_tokens: the longest answer.
     """
 
     path: str | None = None
@@ -135,7 +149,9 @@ class ValidationSettings:
 
 @dataclass
 class LoggingSettings:
-    """every: steps between lines of metrics.jsonl. wandb: log to Weights & Biases, offline without a key."""
+    """every: steps between lines of metrics.jsonl. wandb: log to Weights & Biases, offline without a key.
+    progress: whether to draw a bar. project: name of the project there.
+    """
 
     every: int = 10
     progress: bool = True
@@ -156,7 +172,7 @@ class TrainSettings:
     """A training run.
 
     run: directory of everything the run writes. resume: continue from its newest checkpoint, or from the
-    beginning when it has none. overwrite: delete what an earlier run left there.
+    beginning when it has none. overwrite: delete what an earlier run left there. seed: of everything drawn.
     """
 
     run: str = MISSING
