@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
 from recipes import ROOT, load_recipe
 
+from facegpt.config import run
 from facegpt.config_values import leaves
 
 RECIPES = sorted(
@@ -36,3 +39,14 @@ def test_a_recipe_opens_with_the_command_that_runs_it_and_ends_with_the_one_runn
     assert f"python {recipe}" in text.split('"""')[1]
     last = text.rstrip().splitlines()
     assert last[-2] == 'if __name__ == "__main__":' and last[-1].startswith("    sys.exit(run(")
+
+
+def test_training_without_deepspeed_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = load_recipe("train/train.py")
+    words = ["--config", str(ROOT / "configs/tiny/train.yaml"), f"run={tmp_path / 'run'}"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    assert run(lambda argv: train.main()) == 1
+    assert "error: the package deepspeed is not installed" in capsys.readouterr().err
