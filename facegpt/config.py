@@ -62,7 +62,7 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
         what = error.strerror or str(error) or type(error).__name__
         return _refuse(what if error.filename is None else f"{error.filename}: {what}")
     except MemoryError as error:
-        return _refuse(f"there is not enough memory {error}")
+        return _refuse(": ".join(filter(None, ("there is not enough memory", str(error)))))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "facegpt":
             raise

@@ -50,7 +50,7 @@ class Place:
     where: str
 
     def unknown(self, key: str) -> ConfigError:
-        near = difflib.get_close_matches(key, all_keys(self.cls), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(key[:200], all_keys(self.cls), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "see --help for the keys that exist"
         return ConfigError(f"unknown key {_short(key)} in {self.where}; {hint}")
 
@@ -137,8 +137,26 @@ def _float(text: str) -> float:
     return value
 
 
-_SCALARS: dict[Any, Callable[[str], Any]] = {bool: _bool, int: _int, float: _float, str: str, Path: Path}
-_NEEDED = {bool: "true or false", int: "a whole number of at most 18 digits", float: "a finite number"}
+def _text(text: str) -> str:
+    if "\0" in text:  # no name of a file can have it
+        raise ValueError
+    return text
+
+
+_SCALARS: dict[Any, Callable[[str], Any]] = {
+    bool: _bool,
+    int: _int,
+    float: _float,
+    str: _text,
+    Path: lambda text: Path(_text(text)),
+}
+_NEEDED = {
+    bool: "true or false",
+    int: "a whole number of at most 18 digits",
+    float: "a finite number",
+    str: "a text without NUL",
+    Path: "a path without NUL",
+}
 
 
 def build(cls: type, values: Mapping[str, Any]) -> Any:

@@ -163,7 +163,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
     [
         *("- a\n- b\n", "a: [1,\n", "just words", "steps: 1\nsteps: 2\n", "", "out: [" * 5000, BOMB),
         *(f"steps: {TOO_LONG}\n", "out: \x00\n", "[1]: 2\n", "steps: !!python/object/apply:os.getcwd []\n"),
-        *("# " + "x" * 1_000_001, "out: {a: b}\n"),
+        *("# " + "x" * 1_000_001, "out: {a: b}\n", 'out: "a\\0b"\n', "x" * 100_000 + ": 1\n"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
@@ -244,6 +244,7 @@ def test_a_saved_config_loads_to_an_equal_one(tmp_path):
         ),
         (PermissionError(errno.EACCES, "Permission denied"), 1, "Permission denied"),
         (MemoryError(), 1, "not enough memory"),
+        (MemoryError("Unable to allocate 9 GiB"), 1, "memory: Unable to allocate 9 GiB"),
         (ModuleNotFoundError("no", name="deepspeed.ops"), 1, "package deepspeed.ops is not installed"),
     ],
 )
