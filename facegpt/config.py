@@ -171,6 +171,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _help(cls: type) -> Iterator[str]:
     for key, default, about in leaves(cls):
-        yield f"  {key}" + (" (required)" if default == MISSING else f"={default}")
+        yield f"  {key}" + (f" {default}" if default == repr(MISSING) else f"={default}")
         if about:
             yield f"      {about}"

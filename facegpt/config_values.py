@@ -17,7 +17,13 @@ import yaml
 
 from facegpt.errors import ConfigError
 
-MISSING: Any = "???"  # the default of a field that has to be given
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "(required)"
+
+
+MISSING: Any = _Missing()  # the default of a field that has to be given
 LARGEST_FILE = 1_000_000  # bytes of YAML
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -176,7 +182,7 @@ def missing_keys(cls: type, values: Mapping[str, Any], prefix: str = "") -> Iter
     for name, kind in _kinds(cls).items():
         value, key = values.get(name, getattr(cls, name, None)), f"{prefix}{_spelled(name)}"
         nested, item = _nested(kind)
-        if isinstance(value, str) and value == MISSING:
+        if value is MISSING:
             yield key
         elif nested is not None:
             value = value if isinstance(value, dict) else {}
