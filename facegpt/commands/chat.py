@@ -29,7 +29,7 @@ from PIL import Image
 from facegpt.chat import ChatSession, Turn, check_text, newest_checkpoint
 from facegpt.commands.output import check_output
 from facegpt.config import MISSING, parse_config
-from facegpt.errors import ConfigError, FaceGPTError, LandmarkError
+from facegpt.errors import CheckpointError, ConfigError, FaceGPTError, LandmarkError
 from facegpt.export.coefficients import named_coefficients
 from facegpt.export.mesh_io import export_mesh
 from facegpt.export.rigged_head import export_rigged_head
@@ -101,11 +101,14 @@ def main(argv: Sequence[str]) -> int:
     model, _ = load_facegpt(checkpoint, head.id, device, backbone=settings.backbone)
     session = ChatSession(model, settings.max_new_tokens, settings.temperature, settings.seed)
     writer = Writer(head, settings.out, settings.rigged)
-    if settings.prompt is None:
-        converse(session, writer, image)
-        return 0
-    turn = session.say(settings.prompt, image)
-    show(turn, writer.write(turn))
+    try:
+        if settings.prompt is None:
+            converse(session, writer, image)
+            return 0
+        turn = session.say(settings.prompt, image)
+        show(turn, writer.write(turn))
+    except ValueError as error:  # a face of NaN or of a size beyond all bounds
+        raise CheckpointError(f"the model of {checkpoint} speaks a face that is none: {error}") from None
     if settings.expect_face and not turn.faces:
         print("error: the reply has no face; ask in other words, or train longer", file=sys.stderr)
         return NO_FACE
@@ -164,13 +167,14 @@ class Writer:
         return files
 
     def _write_face(self, name: str, face: FaceParameters, probability: float) -> Path:
+        picture = head_picture(self.head, face, PICTURE_SIZE)  # first what can fail on a strange face
+        coefficients = named_coefficients(face, self.head)
         file = self.folder / f"{name}.glb"
         export_mesh(self.head.mesh(face), file)
         if self.rigged:
             export_rigged_head(self.head, face, self.folder / f"{name}_rigged.glb")
         with atomic_path(self.folder / f"{name}.png") as path:
-            head_picture(self.head, face, PICTURE_SIZE).save(path)
-        coefficients = named_coefficients(face, self.head)
+            picture.save(path)
         description = {"head_id": self.head.id, "probability": probability, "coefficients": coefficients}
         write_json(self.folder / f"{name}.json", description)
         return file

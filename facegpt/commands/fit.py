@@ -98,9 +98,9 @@ def main(argv: Sequence[str]) -> None:
         try:
             photograph = read_photograph(settings.image, settings.landmarks, head, settings.size)
             fitted = fit_face(head, photograph.target, objective, FitSettings(), photograph.valid, show)
+            errors = write_results(settings, head, photograph, fitted)
         except ValueError as error:  # landmarks that no face can have
             raise LandmarkError(f"{settings.landmarks}: {error}") from None
-    errors = write_results(settings, head, photograph, fitted)
     for name, (before, after) in errors.items():
         print(f"{name}: {before:.3f} for the mean face, {after:.3f} after the fit")
     print(f"wrote {settings.out}/face.glb, {OVERLAY} and parameters.json")

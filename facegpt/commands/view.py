@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from facegpt.commands.output import check_output
 from facegpt.config import MISSING, parse_config
-from facegpt.errors import ConfigError
+from facegpt.errors import ConfigError, HeadFileError
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.render.renderer import render, render_mesh
@@ -251,7 +251,10 @@ def main(argv: Sequence[str]) -> None:
         "albedo": head.layout.albedo,
     }
     parts = settings.parts or [part for part in PARTS if sizes.get(part, 1) > 0]
-    page = draw(head, parts, settings.size, settings.count, settings.seed)
+    try:
+        page = draw(head, parts, settings.size, settings.count, settings.seed)
+    except ValueError as error:  # vertices that are not finite, and the like
+        raise HeadFileError(f"the head {settings.head} cannot be drawn: {error}") from None
     with atomic_path(settings.sheet) as path:
         page.convert("RGB").save(path, format=FORMATS[settings.sheet.suffix.lower()], quality=88)
     print(f"wrote {settings.sheet}, {page.width} x {page.height} pixels: {', '.join(parts)}")

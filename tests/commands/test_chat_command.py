@@ -119,6 +119,22 @@ def test_a_reply_without_a_face_is_an_error_when_one_is_expected(
     assert run(chat.main, [*words(folder, tmp_path / "out"), "--expect-face"]) == 2
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_model_is_one_sentence(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    value: float,
+) -> None:
+    face = small_head().mean_parameters()
+    face = face.replace(shape=torch.full_like(face.shape, value))
+    monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn(FACE_TOKEN, [face], [0.5]))
+    assert run(chat.main, words(folder, tmp_path / "out", "--prompt", "Who?")) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "speaks a face that is none" in error
+
+
 def test_a_line_that_is_no_utf8_does_not_end_an_interactive_chat(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
