@@ -144,11 +144,11 @@ class ChatSession:
 
 
 def check_text(text: str) -> None:
-    """Raise SampleError for a message that is empty, no Unicode text, or spells `<image>` or `<FACE>`."""
+    """Raise SampleError for a message that is empty, no valid Unicode, or spells `<image>` or `<FACE>`."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # bytes of a terminal or a pipe, as Python keeps them in a string
-        raise SampleError("the message is not UTF-8 text; write it in that encoding") from None
+    except UnicodeEncodeError:  # what Python makes of a terminal's or pipe's bytes that are not UTF-8
+        raise SampleError("the message is not valid UTF-8; write or pipe it in UTF-8") from None
     if not text.strip():
         raise SampleError("the message is empty; write a question or a description")
     for token, advice in (

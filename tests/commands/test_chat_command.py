@@ -142,7 +142,7 @@ def test_a_line_that_is_no_utf8_does_not_end_an_interactive_chat(
     monkeypatch.setattr("sys.stdin", typed)
     assert run(chat.main, words(folder, tmp_path)) == 0
     assert len((tmp_path / "reply.txt").read_text().splitlines()) == 1
-    assert "error: the message is not UTF-8 text" in capsys.readouterr().err
+    assert "error: the message is not valid UTF-8" in capsys.readouterr().err
 
 
 def test_an_interactive_chat_goes_on_after_a_mistake_and_numbers_faces_through(
