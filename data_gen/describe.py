@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from facegpt.config import parse_config
+from facegpt.config import MISSING, parse_config, run
 from facegpt.data.collate import pixel_values
 from facegpt.data.conversation import encode_prompt
 from facegpt.data.records import ANNOTATIONS, FaceRecords, read_annotations, read_records
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
-from facegpt.errors import ConfigError, FaceGPTError
+from facegpt.errors import ConfigError
 from facegpt.files import append_jsonl
 from facegpt.model.backbone import image_features, load_backbone
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, FaceRecord, Message
@@ -41,6 +40,8 @@ class DescriptionSettings:
     """data: a folder of face records. backbone: "tiny", a model directory or a model id. batch: faces at
     once, each of which is asked 5 + questions times. questions: how many of the 6 topics, drawn by face and
     seed. limit: only the first so many faces. temperature: 0 takes the likeliest words.
+    max_new_tokens: the longest answer. seed: of topics, and of words at a temperature above 0. dtype: of the
+    backbone; auto is bfloat16 where the device computes in it. device: auto is the GPU where there is one.
     """
 
     data: str = MISSING
@@ -168,7 +169,4 @@ def whole_sentences(text: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

@@ -26,9 +26,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.data.records import FEATURES, METADATA, read_metadata, read_records
-from facegpt.errors import ConfigError, FaceGPTError
+from facegpt.errors import ConfigError
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.render.renderer import render
@@ -42,7 +42,8 @@ AT_ONCE = 25  # faces rendered together; part of what the seed means, as every b
 @dataclass
 class SynthesisSettings:
     """train, test: number of faces. size: side of the images in pixels. shard: faces per file. quality: of
-    the JPEG images, 0 for PNG. instruct: number of plain conversations.
+    the JPEG images, 0 for PNG. instruct: number of plain conversations. out: folder for all of it.
+    head: "builtin" or a head file. seed: of everything that is drawn.
     """
 
     out: str = "outputs/demo/data"
@@ -181,7 +182,4 @@ def _seed(seed: int, split: str, shard: int) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

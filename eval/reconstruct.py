@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 
-from facegpt.config import parse_config
+from facegpt.config import MISSING, parse_config, run
 from facegpt.data.held_out import target_groups, true_parameters
 from facegpt.data.records import FaceRecords, read_records
-from facegpt.errors import FaceGPTError, SampleError
+from facegpt.errors import SampleError
 from facegpt.evaluation.evaluated_model import (
     NO_FACE,
     EvaluatedModel,
@@ -60,6 +59,9 @@ class ReconstructSettings:
     training, for one more baseline (empty: none). instruct: questions that want no face, a LLaVA JSON list,
     and the folder of its images. n: how many photographs (0: all). questions: how many requests and questions
     of each kind for the emission rates. size: side of the comparison in pixels.
+    instruct_images: folder of the images of instruct. out: file for the results. head: "builtin" or the head
+    file used in training. backbone: where it lies, if it has moved. device: auto is the GPU where there is
+    one. batch: conversations at once. max_new_tokens: the longest answer. seed: of the wordings.
     """
 
     checkpoint: str = MISSING
@@ -259,7 +261,4 @@ def report(result: dict[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

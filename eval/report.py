@@ -12,9 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.data.records import read_records
-from facegpt.errors import ConfigError, FaceGPTError, HeadMismatchError
+from facegpt.errors import ConfigError, HeadMismatchError
 from facegpt.evaluation.evaluated_model import samples_path
 from facegpt.evaluation.report_page import Curve, chart, page
 from facegpt.evaluation.report_sections import (
@@ -34,7 +34,8 @@ from facegpt.head.model import HeadModel
 @dataclass
 class ReportSettings:
     """reconstruct, text_to_face: the results to show; empty leaves one out. run: the training run, for its
-    curves (empty: none). faces: how many faces of each kind, the first of the held-out set.
+    curves (empty: none). faces: how many faces of each kind, the first of the held-out set. out: page to
+    write. head: "builtin" or the head file of the evaluation. size: side of the pictures in pixels.
     """
 
     reconstruct: str | None = "outputs/demo/reconstruct.json"
@@ -124,7 +125,4 @@ def training_curves(run: Path) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

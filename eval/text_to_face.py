@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
-from facegpt.config import parse_config
+from facegpt.config import MISSING, parse_config, run
 from facegpt.data.held_out import true_parameters
 from facegpt.data.records import read_records
-from facegpt.errors import FaceGPTError, SampleError
+from facegpt.errors import SampleError
 from facegpt.evaluation.evaluated_model import (
     NO_FACE,
     EvaluatedModel,
@@ -58,7 +56,9 @@ DEFINITIONS = {
 @dataclass
 class TextToFaceSettings:
     """checkpoint: a run or one of its checkpoints. data: held-out face records with known parameters and
-    `descriptions.jsonl`. n: how many descriptions (0: all).
+    `descriptions.jsonl`. n: how many descriptions (0: all). out: file for the results. head: "builtin" or the
+    head file used in training. backbone: where it lies, if it has moved. device: auto is the GPU where there
+    is one. batch: conversations at once. max_new_tokens: the longest answer. seed: of what is drawn.
     """
 
     checkpoint: str = MISSING
@@ -162,7 +162,4 @@ def sample_rows(
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except FaceGPTError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(run(main))

@@ -1,7 +1,7 @@
 """Measure how fast the head model and the renderer are on this machine.
 
   python scripts/bench.py head                          the head beside the usual implementation
-  python scripts/bench.py render --size 224 --batch 1 8 32 --backends all --json render.json
+  python scripts/bench.py render --size 224 --batch 1,8,32 --backends all --json render.json
 
 Times are medians of warm repetitions in milliseconds. What is compared is measured in turns within one run,
 so that a busy machine slows all of it alike; OMP_NUM_THREADS sets the threads.
@@ -9,7 +9,6 @@ so that a busy machine slows all of it alike; OMP_NUM_THREADS sets the threads.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import os
@@ -17,11 +16,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from facegpt.config import MISSING, parse_config, run
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -32,19 +34,48 @@ from facegpt.render.renderer import render
 Task = Callable[[], Callable[[], object]]  # runs the forward pass, returns the backward pass
 
 
-def main() -> int:
-    arguments = _arguments()
+@dataclass
+class BenchSettings:
+    """what: head or render; stands first, its key can be left out.
+    head: "builtin" or a head file.
+    batch: how many faces at once, one measurement each; empty: 1,32,256 for the head, 1,8,32 for rendering.
+    size: side of the rendered image in pixels.
+    backends: which renderers, or all.
+    triangles: say so if the head has not about so many; 0: say nothing.
+    repeats: how often each is measured.
+    json: file for the rows.
+    """
+
+    what: Literal["head", "render"] = MISSING
+    head: str = "builtin"
+    batch: list[int] = field(default_factory=list)
+    size: int = 224
+    backends: list[str] = field(default_factory=lambda: ["all"])
+    triangles: int = 0
+    repeats: int = 20
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.batch = self.batch or ([1, 32, 256] if self.what == "head" else [1, 8, 32])
+        if min(*self.batch, self.size, self.repeats) < 1:
+            raise ValueError("batch, size and repeats must be at least 1")
+        unknown = set(self.backends) - {"all", *BACKENDS[1:]}
+        if unknown:
+            raise ValueError(f"backends {', '.join(sorted(unknown))}: only {', '.join(BACKENDS[1:])} exist")
+
+
+def main(argv: list[str]) -> None:
+    settings = parse_config(BenchSettings, argv, __doc__, positional=["what"])
     print(_machine())
-    rows = {"head": bench_head, "render": bench_render}[arguments.command](arguments)
-    if arguments.json:
-        with atomic_path(arguments.json) as path:
+    rows = {"head": bench_head, "render": bench_render}[settings.what](settings)
+    if settings.json:
+        with atomic_path(settings.json) as path:
             path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return 0
 
 
-def bench_head(arguments: argparse.Namespace) -> list[dict[str, object]]:
+def bench_head(settings: BenchSettings) -> list[dict[str, object]]:
     """Vertices of random faces, and the gradient of all their parameters, beside the usual implementation."""
-    head = HeadModel.open(arguments.head)
+    head = HeadModel.open(settings.head)
     usual = ReferenceHead(head.data)
 
     def ours(parameters: FaceParameters) -> Tensor:
@@ -54,14 +85,14 @@ def bench_head(arguments: argparse.Namespace) -> list[dict[str, object]]:
         return usual(parameters)[0]
 
     rows: list[dict[str, object]] = []
-    for batch in arguments.batch:
+    for batch in settings.batch:
         vector = random_faces(head, batch).to_vector()
         factor = torch.randn(batch, len(head.v_template), 3)
         tasks = {
             name: _task(vector, head, model, factor)
             for name, model in (("einsum per basis", theirs), ("facegpt", ours))
         }
-        for name, row in measure(tasks, arguments.repeats).items():
+        for name, row in measure(tasks, settings.repeats).items():
             rows.append(
                 {"model": name, "device": "cpu", "batch": batch, "vertices": len(head.v_template), **row}
             )
@@ -69,30 +100,28 @@ def bench_head(arguments: argparse.Namespace) -> list[dict[str, object]]:
     return rows
 
 
-def bench_render(arguments: argparse.Namespace) -> list[dict[str, object]]:
+def bench_render(settings: BenchSettings) -> list[dict[str, object]]:
     """Face parameters -> shaded image -> gradients of all parameters."""
-    head = HeadModel.open(arguments.head)
+    head = HeadModel.open(settings.head)
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-    if arguments.triangles and abs(arguments.triangles - len(head.triangles)) > 0.1 * len(head.triangles):
-        print(
-            f"note: this head has {len(head.triangles)} triangles; give a --head with {arguments.triangles}"
-        )
-    asked = list(BACKENDS[1:]) if arguments.backends == ["all"] else arguments.backends
+    if settings.triangles and abs(settings.triangles - len(head.triangles)) > 0.1 * len(head.triangles):
+        print(f"note: this head has {len(head.triangles)} triangles; give a --head with {settings.triangles}")
+    asked = list(BACKENDS[1:]) if settings.backends == ["all"] else settings.backends
     rows: list[dict[str, object]] = []
     for name in devices:
         device = torch.device(name)
         backends = [backend for backend in asked if _usable(backend, device)]
         on_device = head.to(device)
-        for batch in arguments.batch:
+        for batch in settings.batch:
             vector = random_faces(on_device, batch).to_vector()
-            factor = torch.rand(batch, 3, arguments.size, arguments.size, device=device)
+            factor = torch.rand(batch, 3, settings.size, settings.size, device=device)
 
             tasks = {
-                backend: _task(vector, on_device, _painter(on_device, arguments.size, backend), factor)
+                backend: _task(vector, on_device, _painter(on_device, settings.size, backend), factor)
                 for backend in backends
             }
-            for backend, row in measure(tasks, arguments.repeats, device).items():
-                shape = {"batch": batch, "size": arguments.size, "triangles": len(head.triangles)}
+            for backend, row in measure(tasks, settings.repeats, device).items():
+                shape = {"batch": batch, "size": settings.size, "triangles": len(head.triangles)}
                 rows.append({"backend": backend, "device": name, **shape, **row})
     _print(rows, "backend", "torch")
     return rows
@@ -230,24 +259,5 @@ def _print(rows: list[dict[str, object]], key: str, baseline: str) -> None:
         print("  ".join(cells), ratio)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    head, picture = (commands.add_parser(name) for name in ("head", "render"))
-    head.add_argument("--batch", type=int, nargs="+", default=[1, 32, 256])
-    picture.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
-    picture.add_argument("--size", type=int, default=224)
-    picture.add_argument("--triangles", type=int, default=0, help="say if the head has not about so many")
-    picture.add_argument("--backends", nargs="+", default=["all"], choices=["all", *BACKENDS[1:]])
-    for command in (head, picture):
-        command.add_argument("--head", default="builtin", help="a head file, or builtin")
-        command.add_argument("--repeats", type=int, default=20)
-    for command in (head, picture):
-        command.add_argument("--json", help="file for the rows")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -1,13 +1,13 @@
 """Where the time of a training step goes, on the parts of the real recipe.
 
-    python scripts/bench_step.py [--steps 10] [--config configs/tiny/train.yaml] [--json FILE] [key=value ...]
+    python scripts/bench_step.py [steps=10] [--config configs/tiny/train.yaml] [json=FILE]
 
-Trains a few steps with a watch on every part; nothing is saved. OMP_NUM_THREADS sets the threads.
+Trains a few steps with a watch on every part; nothing is saved. Takes every key of train/train.py. Make a few
+faces first: see `make demo`, or data_gen/synthesize.py. OMP_NUM_THREADS sets the threads.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -15,14 +15,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from facegpt.config import parse_config
-from facegpt.errors import FaceGPTError
+from facegpt.config import parse_config, run
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -67,21 +66,26 @@ class Sections:
         self.inner[-1] += spent
 
 
-def main() -> int:
-    arguments = _arguments()
-    try:
-        # (nothing is written to the run's directory)
-        quiet = ["run=outputs/bench_step", "overwrite=true", "data.check=0", "data.check_files=false"]
-        words = ["--config", arguments.config, *quiet, *arguments.settings]
-        settings = parse_config(TrainSettings, words, __doc__)
-        settings = replace(settings, validation=replace(settings.validation, path=""))
-        quiet_libraries()
-        ranks = start_ranks()
-        parts = prepare(settings, ranks)
-    except (FaceGPTError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}\nmake a few faces first: see `make demo`, or data_gen/synthesize.py")
+@dataclass
+class StepSettings(TrainSettings):
+    """steps: how many steps are measured, after three to warm up. json: file for the rows."""
+
+    run: str = "outputs/bench_step"  # nothing is written there
+    steps: int = 10
+    json: str | None = None
+
+
+def main(argv: list[str]) -> None:
+    quiet = ["overwrite=true", "data.check=0", "data.check_files=false"]
+    if not any(word.startswith("--config") for word in argv):
+        quiet = ["--config", "configs/tiny/train.yaml", *quiet]
+    settings = parse_config(StepSettings, [*quiet, *argv], __doc__)
+    settings = replace(settings, validation=replace(settings.validation, path=""))
+    quiet_libraries()
+    ranks = start_ranks()
+    parts = prepare(settings, ranks)
     sections = Sections()
-    steps = _train(settings, parts, ranks, sections, arguments.steps)
+    steps = _train(settings, parts, ranks, sections, settings.steps)
     rows: list[dict[str, object]] = []
     total = sum(statistics.mean(step[name] for step in steps) for name in SECTIONS)
     for name in SECTIONS:
@@ -92,10 +96,9 @@ def main() -> int:
     faces = statistics.mean(step["faces"] for step in steps)
     print(f"{'sum':>16} {1e3 * total:9.1f} ms; rendering and losses {share:.1%}, {faces:.1f} faces a step")
     torch.distributed.destroy_process_group()
-    if arguments.json:
-        with atomic_path(arguments.json) as path:
+    if settings.json:
+        with atomic_path(settings.json) as path:
             path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return 0
 
 
 def _train(
@@ -192,16 +195,5 @@ def _vision_tower(vlm: nn.Module) -> str:
     return next(name for name, _ in vlm.named_modules() if name.endswith("vision_tower"))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", default="configs/tiny/train.yaml")
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--json", help="file for the rows")
-    parser.add_argument("settings", nargs="*", help="key=value, as of train/train.py")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

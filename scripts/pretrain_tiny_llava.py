@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import random
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.data.conversation import Encoded, encode_conversation
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
@@ -52,6 +51,14 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 @dataclass
 class Settings:
+    """out: folder for the model. work: folder of what is cached between runs. seed: of everything drawn.
+    faces, held_out: how many to train on and to measure on.
+    vision_steps, vision_batch, vision_lr: pretraining of the tower.
+    language_steps, language_batch, language_lr: pretraining of projector and language model.
+    plain_share: how many of the conversations are about no face.
+    retold_share: how many tell of a face in words instead of showing it. threads: of torch.
+    """
+
     out: str = "facegpt/assets/tiny_llava"
     work: str = "outputs/pretrain"
     seed: int = 0
@@ -63,8 +70,8 @@ class Settings:
     language_steps: int = 1600
     language_batch: int = 16
     language_lr: float = 2e-3
-    plain_share: float = 0.2  # of the conversations are about no face
-    retold_share: float = 0.2  # tell of a face in words instead of showing it
+    plain_share: float = 0.2
+    retold_share: float = 0.2
     threads: int = 2
 
 
@@ -329,6 +336,4 @@ def update(
 
 
 if __name__ == "__main__":
-    started = time.time()
-    main(parse_config(Settings, sys.argv[1:], __doc__))
-    print(f"done in {(time.time() - started) / 60:.1f} minutes")
+    sys.exit(run(lambda argv: main(parse_config(Settings, argv, __doc__))))

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.files import atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.perception.align import align_face
@@ -39,21 +39,29 @@ GROUP = 16  # training identities that share an albedo
 
 @dataclass
 class Settings:
+    """out: folder for weights and figures. work: folder of what is cached between runs. seed: of everything.
+    threads: of torch. identities: faces to train on. views: of a training identity, alternately on black and
+    before a background. held_out, held_out_views: identities to measure on, and their views.
+    size: of the rendered image, before alignment. landmark_noise: of the size, about what a detector does
+    (1 px at 224). steps, batch, lr: of the training. scale: of the cosines, ArcFace's s. margin: radians,
+    reached by a linear ramp over the first half.
+    """
+
     out: str = "facegpt/assets"
     work: str = "outputs/pretrain_recognizer"
     seed: int = 0
     threads: int = 1
     identities: int = 2048
-    views: int = 4  # of a training identity, alternately on black and before a background
+    views: int = 4
     held_out: int = 64
     held_out_views: int = 8
-    size: int = 112  # of the rendered image, before alignment
-    landmark_noise: float = 0.004  # of the size, about what a detector does (1 px at 224)
+    size: int = 112
+    landmark_noise: float = 0.004
     steps: int = 800
     batch: int = 64
     lr: float = 2e-3
-    scale: float = 24.0  # of the cosines, ArcFace's s
-    margin: float = 0.3  # radians, reached by a linear ramp over the first half
+    scale: float = 24.0
+    margin: float = 0.3
 
 
 @dataclass
@@ -259,4 +267,4 @@ def auc(positive: Tensor, negative: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    main(parse_config(Settings, sys.argv[1:], __doc__))
+    sys.exit(run(lambda argv: main(parse_config(Settings, argv, __doc__))))

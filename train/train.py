@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from facegpt.config import parse_config
+from facegpt.config import parse_config, run
 from facegpt.errors import FaceGPTError, RunFinished, TrainingError
 from facegpt.training.engine import Ranks, build_engine, start_ranks
 from facegpt.training.interrupt import Interrupt, catch_signals
@@ -138,7 +138,7 @@ def refuse(sentence: str, speak: bool) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
+    code = run(lambda argv: main())
     if torch.distributed.is_initialized():  # its threads would make the process abort at the end
         torch.distributed.destroy_process_group()
     sys.exit(code)

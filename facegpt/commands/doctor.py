@@ -6,35 +6,41 @@ works without it and where to get it. Downloads nothing, and never fails because
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import sys
 import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from facegpt.commands.doctor_parts import Report, examine
+from facegpt.commands.output import check_output
+from facegpt.config import parse_config
 from facegpt.files import write_json
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--head", help="your head file (FLAME .pkl, .npz, .safetensors)")
-    parser.add_argument("--recognizer", help="your ArcFace file (.onnx, .pth, .safetensors)")
-    parser.add_argument("--backbone", help="your folder of a LLaVA model")
-    parser.add_argument("--json", type=Path, help="write the whole report there too")
-    options = parser.parse_args(arguments)
-    report = examine(options.head, options.recognizer, options.backbone)
+@dataclass
+class DoctorSettings:
+    """head: your head file (FLAME .pkl, .npz, .safetensors).
+    recognizer: your ArcFace file (.onnx, .pth, .safetensors).
+    backbone: your folder of a LLaVA model.
+    json: file for the whole report.
+    """
+
+    head: str | None = None
+    recognizer: str | None = None
+    backbone: str | None = None
+    json: Path | None = None
+
+
+def main(argv: Sequence[str]) -> None:
+    settings = parse_config(DoctorSettings, argv, __doc__)
+    if settings.json is not None:
+        check_output(settings.json)
+    report = examine(settings.head, settings.recognizer, settings.backbone)
     print(as_text(report, shutil.get_terminal_size().columns))
-    if options.json is not None:
-        try:
-            write_json(options.json, report.as_dictionary())
-        except OSError as error:
-            print(f"doctor: {options.json} cannot be written ({error})", file=sys.stderr)
-            return 1
-    return 0
+    if settings.json is not None:
+        write_json(settings.json, report.as_dictionary())
 
 
 def as_text(report: Report, width: int = 100) -> str:
@@ -76,7 +82,3 @@ def _indented(name: str, text: str, margin: int, width: int) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

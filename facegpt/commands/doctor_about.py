@@ -22,23 +22,13 @@ ABOUT = {
     ),
     "tiny recogniser": (
         "MIT",
-        "all but perceptual loss and recognition rate",
+        "all but the perceptual loss",
         "python scripts/pretrain_tiny_recognizer.py",
     ),
     "ArcFace": (
         "research",
-        "perceptual loss and recognition rate with the tiny recogniser, a stand-in",
+        "the perceptual loss, with the tiny recogniser, a stand-in",
         "w600k_r50.onnx of insightface's buffalo_l, or arcface_torch's IResNet-50",
-    ),
-    "face-alignment": (
-        "BSD-3",
-        "photographs that come with landmarks (.pts, .npy)",
-        "pip install 'facegpt[landmarks]'; it fetches its weights on first use",
-    ),
-    "insightface": (
-        "MIT",
-        "photographs that come with landmarks; ArcFace files are read without it",
-        "pip install 'facegpt[arcface]'; it fetches its models (research only) on first use",
     ),
     "tiny LLaVA": (
         "MIT",

@@ -28,8 +28,6 @@ from facegpt.perception.recognizer import TINY_WEIGHTS, load_recognizer
 from facegpt.render.backends import BACKENDS, choose
 
 ASSETS = Path(facegpt.__file__).parent / "assets"
-FAN_WEIGHTS = ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar")
-BUFFALO = ("det_10g.onnx", "w600k_r50.onnx")
 CORE = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 
 
@@ -89,7 +87,6 @@ def examine(head: str | None = None, recognizer: str | None = None, backbone: st
     # read once, for several parts
     builtin = _outcome(_builtin_head)
     own = builtin if head is None else _outcome(lambda: _read_head(Path(head)))
-    buffalo = Path.home() / ".insightface" / "models" / "buffalo_l"
     llava = ASSETS / "tiny_llava"
     looks: dict[str, Callable[[], Finding]] = {
         "built-in head": lambda: _describe_head(builtin(), BUILTIN_ID),
@@ -100,8 +97,6 @@ def examine(head: str | None = None, recognizer: str | None = None, backbone: st
         "landmarks": lambda: _landmarks(own()),
         "tiny recogniser": lambda: _tiny(TINY_WEIGHTS, TINY_WEIGHTS.with_suffix(".json")),
         "ArcFace": lambda: _arcface(recognizer),
-        "face-alignment": lambda: _detector("face_alignment", "face-alignment", _torch_hub(), FAN_WEIGHTS),
-        "insightface": lambda: _detector("insightface", "insightface", buffalo, BUFFALO),
         "tiny LLaVA": lambda: _tiny(llava / "model.safetensors", llava / "pretraining.json"),
         "LLaVA": lambda: _backbone(backbone),
         **{f"renderer {name}": partial(_renderer, name) for name in BACKENDS if name != "auto"},
@@ -162,7 +157,7 @@ def _version(distribution: str) -> str:
         return ""
 
 
-def _package(module: str, distribution: str | None = None) -> Finding:
+def _package(module: str) -> Finding:
     """Import a package: the only way to know that it works. What it prints is not our business."""
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -173,7 +168,7 @@ def _package(module: str, distribution: str | None = None) -> Finding:
         raise RuntimeError(f"it needs {error.name}, which is not installed") from None
     except SystemExit as error:
         raise RuntimeError("it ends the program when it is imported") from error
-    return Finding(_version(distribution or module) or str(getattr(imported, "__version__", "")))
+    return Finding(_version(module) or str(getattr(imported, "__version__", "")))
 
 
 def _file_hash(path: Path) -> str:
@@ -230,20 +225,6 @@ def _arcface(path: str | None) -> Finding:
         raise Missing("none was given (--recognizer FILE)")
     load_recognizer(path)
     return Finding(Path(path).name, _file_hash(Path(path)))
-
-
-def _torch_hub() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _detector(module: str, distribution: str, folder: Path, weights: tuple[str, ...]) -> Finding:
-    found = _package(module, distribution)
-    absent = [name for name in weights if not (folder / name).is_file()]
-    if absent:
-        found.note = f"its weights are not there yet ({', '.join(absent)}); it fetches them on first use"
-    else:
-        found.hash = _file_hash(folder / weights[-1])
-    return found
 
 
 def _backbone(folder: str | None) -> Finding:

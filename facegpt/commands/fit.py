@@ -9,8 +9,7 @@ two CPU cores.
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from facegpt.commands.output import check_output
+from facegpt.config import MISSING, parse_config
 from facegpt.data.targets import to_tensor
-from facegpt.errors import FaceGPTError, LandmarkError
+from facegpt.errors import LandmarkError
 from facegpt.export.coefficients import named_coefficients
 from facegpt.export.mesh_io import export_mesh
 from facegpt.export.rigged_head import export_rigged_head
@@ -41,6 +42,7 @@ from facegpt.visualize import contact_sheet, draw_landmarks, head_picture, overl
 
 # Half the prior of training; the landmarks are weighed by `FitSettings` instead of the objective.
 FIT_WEIGHTS = ObjectiveWeights(landmark=0.0, regularization=0.05)
+OVERLAY = "overlay.png"
 
 
 @dataclass
@@ -53,46 +55,53 @@ class Photograph:
     matrix: Tensor  # (3, 3): photo pixels to crop pixels
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    try:
-        head = HeadModel.open(options.head)
-        photograph = read_photograph(options.image, options.landmarks, options.size)
-        objective = FaceObjective(*weights_and_recognizer(options.recognizer), head.layout)
-        with tqdm(total=1, unit="step", leave=False) as bar:
+@dataclass
+class FitCommandSettings:
+    """image: a photograph of one face.
+    landmarks: its landmarks, .pts or .npy, in pixels of the image.
+    out: folder for the results.
+    head: "builtin" or a head file (FLAME .pkl, .npz, .safetensors).
+    recognizer: "tiny", an ArcFace file, or "none": no perceptual loss.
+    size: side of the crop in pixels, 32 to 1024.
+    rigged: write a rigged GLB too.
+    """
 
-            def show(stage: str, done: int, steps: int) -> None:
-                bar.set_description(stage)
-                bar.total, bar.n = steps, done
-                bar.refresh()
+    image: Path = MISSING
+    landmarks: Path = MISSING
+    out: Path = MISSING
+    head: str = "builtin"
+    recognizer: str = "tiny"
+    size: int = 224
+    rigged: bool = False
 
+    def __post_init__(self) -> None:
+        if not 32 <= self.size <= 1024:
+            raise ValueError(f"size is {self.size}, 32 to 1024 pixels are needed")
+        if self.image.resolve() == (self.out / OVERLAY).resolve():
+            raise ValueError(f"image={self.image} would be overwritten by a result; choose another out")
+
+
+def main(argv: Sequence[str]) -> None:
+    settings = parse_config(FitCommandSettings, argv, __doc__)
+    check_output(settings.out, folder=True)
+    head = HeadModel.open(settings.head)
+    objective = FaceObjective(*weights_and_recognizer(settings.recognizer), head.layout)
+    with tqdm(total=1, unit="step", leave=False) as bar:
+
+        def show(stage: str, done: int, steps: int) -> None:
+            bar.set_description(stage)
+            bar.total, bar.n = steps, done
+            bar.refresh()
+
+        try:
+            photograph = read_photograph(settings.image, settings.landmarks, settings.size)
             fitted = fit_face(head, photograph.target, objective, FitSettings(), photograph.valid, show)
-        errors = write_results(options, head, photograph, fitted)
-    except (FaceGPTError, ValueError, OSError) as error:
-        print(f"fit: {error}", file=sys.stderr)
-        return 1
+            errors = write_results(settings, head, photograph, fitted)
+        except ValueError as error:  # landmarks that no face can have
+            raise LandmarkError(f"{settings.landmarks}: {error}") from None
     for name, (before, after) in errors.items():
         print(f"{name}: {before:.3f} for the mean face, {after:.3f} after the fit")
-    print(f"wrote {options.out}/face.glb, overlay.png and parameters.json")
-    return 0
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--image", required=True, type=Path, help="a photograph of one face")
-    parser.add_argument("--landmarks", required=True, type=Path, help="its landmarks, .pts or .npy")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the results")
-    parser.add_argument(
-        "--head", default="builtin", help='"builtin" or a head file (FLAME .pkl, .npz, .safetensors)'
-    )
-    parser.add_argument(
-        "--recognizer", default="tiny", help='"tiny", an ArcFace file, or "none": no perceptual loss'
-    )
-    parser.add_argument("--size", default=224, type=int, help="side of the crop in pixels")
-    parser.add_argument("--rigged", action="store_true", help="write a rigged GLB too")
-    return parser.parse_args(arguments)
+    print(f"wrote {settings.out}/face.glb, {OVERLAY} and parameters.json")
 
 
 def weights_and_recognizer(name: str) -> tuple[ObjectiveWeights, Recognizer | None]:
@@ -115,10 +124,10 @@ def read_photograph(image: Path, landmarks: Path, size: int) -> Photograph:
 
 
 def write_results(
-    options: argparse.Namespace, head: HeadModel, photograph: Photograph, fitted: FaceParameters
+    settings: FitCommandSettings, head: HeadModel, photograph: Photograph, fitted: FaceParameters
 ) -> dict[str, tuple[float, float]]:
     """Write the three files; returns metric -> (mean face, fitted)."""
-    size, target = options.size, photograph.target
+    size, target = settings.size, photograph.target
     with torch.no_grad():
         mean, rendering = render(head, head.mean_parameters(), size), render(head, fitted, size)
         # One mask for both, so that neither is judged where only it has pixels.
@@ -152,25 +161,21 @@ def write_results(
         ],
         ["photograph, landmarks", "overlay", "rendering", "mesh"],
     )
-    options.out.mkdir(parents=True, exist_ok=True)
-    export_mesh(head.mesh(fitted), options.out / "face.glb")
-    if options.rigged:
-        export_rigged_head(head, fitted, options.out / "face_rigged.glb")
-    with atomic_path(options.out / "overlay.png") as path:
+    settings.out.mkdir(parents=True, exist_ok=True)
+    export_mesh(head.mesh(fitted), settings.out / "face.glb")
+    if settings.rigged:
+        export_rigged_head(head, fitted, settings.out / "face_rigged.glb")
+    with atomic_path(settings.out / OVERLAY) as path:
         sheet.save(path)
     write_json(
-        options.out / "parameters.json",
+        settings.out / "parameters.json",
         {
-            "image": str(options.image),
-            "landmarks": {"file": str(options.landmarks), "used": int(photograph.valid.sum())},
-            "head": {"id": head.id, "name": head.data.metadata.get("name", options.head)},
+            "image": str(settings.image),
+            "landmarks": {"file": str(settings.landmarks), "used": int(photograph.valid.sum())},
+            "head": {"id": head.id, "name": head.data.metadata.get("name", settings.head)},
             "crop": {"size": size, "photo_to_crop": photograph.matrix.tolist()},
             "errors": {k: {"mean_face": before, "fitted": after} for k, (before, after) in errors.items()},
             "coefficients": named_coefficients(fitted, head),
         },
     )
     return errors  # type: ignore[return-value]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

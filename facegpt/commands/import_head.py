@@ -7,16 +7,18 @@ well its parts fit. Use the file as any head: `--head FILE` or `model.head=FILE`
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from facegpt.errors import FaceGPTError
+from facegpt.commands.output import check_output
+from facegpt.config import MISSING, parse_config
 from facegpt.head.files.format import save_head
 from facegpt.head.files.ict_facekit import load_ict_facekit
 from facegpt.head.landmarks import contour_row, surface_points
@@ -28,33 +30,35 @@ YAWS = (-30, 0, 30)  # degrees
 FACING = -0.1  # a normal's z below which its point looks away; a silhouette has 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
+@dataclass
+class ImportHeadSettings:
+    """kind: what the folder holds; stands first, its key can be left out.
+    folder: the clone of the model's repository; stands second.
+    out: head file to write, .safetensors or .npz.
+    """
+
+    kind: Literal["ict-facekit"] = MISSING
+    folder: Path = MISSING
+    out: Path = MISSING
+
+    def __post_init__(self) -> None:
+        if self.out.suffix not in (".safetensors", ".npz"):
+            raise ValueError(f"out={self.out} ends in neither .safetensors nor .npz")
+
+
+def main(argv: Sequence[str]) -> None:
+    settings = parse_config(ImportHeadSettings, argv, __doc__, positional=["kind", "folder"])
     start = time.perf_counter()
-    try:
-        data = READERS[options.kind](options.folder)
-        save_head(data, options.out)
-        head = HeadModel.load(options.out)  # what is on disk, as a user will read it
-    except (FaceGPTError, OSError) as error:
-        print(f"import_head: {error}", file=sys.stderr)
-        return 1
+    check_output(settings.out)
+    data = READERS[settings.kind](settings.folder)
+    save_head(data, settings.out)
+    head = HeadModel.load(settings.out)  # what is on disk, as a user will read it
     print(f"{data.metadata['name']}: {len(data.v_template)} vertices, {len(data.triangles)} triangles,")
     print(f"{head.layout.shape} identity and {head.layout.expression} expression components")
     for line in checks(head):
         print(line)
-    print(f"wrote {options.out} (head {head.id}) in {time.perf_counter() - start:.1f} s")
+    print(f"wrote {settings.out} (head {head.id}) in {time.perf_counter() - start:.1f} s")
     print("licence: " + ", ".join(line for line in data.metadata["licence"].splitlines()[:3] if line))
-    return 0
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("kind", choices=list(READERS), help="what DIR holds")
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".safetensors or .npz")
-    return parser.parse_args(arguments)
 
 
 def checks(head: HeadModel) -> list[str]:
@@ -82,7 +86,3 @@ def checks(head: HeadModel) -> list[str]:
         hidden = int((facing < FACING).sum())
         lines.append(f"contour at a yaw of {yaw:+d} degrees: {hidden} of 17 points face away from the camera")
     return lines
-
-
-if __name__ == "__main__":
-    sys.exit(main())

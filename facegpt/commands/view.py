@@ -1,29 +1,29 @@
-"""Contact sheets of a head: its mean, what every component does, poses, and crowds of random people.
+"""facegpt view --sheet out.png [--head my_head.npz] [--parts expressions,poses] [--size 200]
 
-    facegpt view --sheet out.png
-    facegpt view --sheet out.png --parts expressions poses --size 200
-    facegpt view --sheet out.png --head my_head.npz --parts crowd --count 25 --seed 3
+Draws contact sheets of a head: its mean, what every component does, poses, and crowds of random people.
+Every picture is drawn by the package's own renderer.
 
 Parts: `mean` from four sides, with albedo and as clay; `identities`, `expressions` and `albedo` show
 components, identity and albedo at -2 and +2 standard deviations, expressions at 1; `poses` turns head, jaw,
 neck and eyes; `crowd` draws random people under varied light; `training` draws random faces as pretraining
-sees them. Every picture is drawn by the package's own renderer.
+sees them.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
 
-from facegpt.errors import FaceGPTError
+from facegpt.commands.output import check_output
+from facegpt.config import MISSING, parse_config
+from facegpt.errors import ConfigError, HeadFileError
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.render.renderer import render, render_mesh
@@ -31,7 +31,8 @@ from facegpt.standins.synthetic import background, photograph, sample_parameters
 from facegpt.visualize import BACKGROUND, INK, contact_sheet, head_picture, to_pil
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG"}
-PARTS = ("mean", "identities", "expressions", "poses", "albedo", "crowd", "training")
+Part = Literal["mean", "identities", "expressions", "poses", "albedo", "crowd", "training"]
+PARTS: tuple[Part, ...] = get_args(Part)
 WIDTH = 1900  # pixels of the page, about
 TRAINING_SIZE = 112
 
@@ -170,7 +171,7 @@ def section(title: str, pictures: Sequence[Image.Image]) -> Image.Image:
 def draw(head: HeadModel, parts: Sequence[str], size: int, count: int = 64, seed: int = 0) -> Image.Image:
     """One page with the wanted parts below one another.
 
-    size: pixels of one face; count: people of a crowd. Raises ValueError when the head has nothing to show
+    size: pixels of one face; count: people of a crowd. Raises ConfigError when the head has nothing to show
     for a part.
     """
     sheets = []
@@ -203,7 +204,7 @@ def component_section(head: HeadModel, part: str, size: int) -> Image.Image:
         "albedo": ("albedo", head.albedo_names, head.layout.albedo),
     }[part]
     if layout == 0:
-        raise ValueError(f"this head has no {group} components; leave {part!r} out of --parts")
+        raise ConfigError(f"this head has no {group} components; leave {part!r} out of parts")
     names = list(names) or [f"{group} {index + 1}" for index in range(layout)]
     if part == "expressions":
         return section("Expressions at 1", component_pictures(head, group, names, (1.0,), size))
@@ -212,47 +213,48 @@ def component_section(head: HeadModel, part: str, size: int) -> Image.Image:
     return section(title, pictures)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sheet", type=Path, required=True, help="picture to write, .png or .jpg")
-    parser.add_argument("--head", type=Path, help="head file; the built-in head when left out")
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, help="what to draw; all that the head has by default"
-    )
-    parser.add_argument("--size", type=int, default=150, help="pixels of one face, 48 to 1024 (default 150)")
-    parser.add_argument("--count", type=int, default=64, help="people in each crowd, 1 to 400 (default 64)")
-    parser.add_argument("--seed", type=int, default=0, help="which people the crowds show (default 0)")
-    options = parser.parse_args(arguments)
-    if not 48 <= options.size <= 1024:
-        parser.error(f"--size {options.size} is not between 48 and 1024 pixels")
-    if not 1 <= options.count <= 400:
-        parser.error(f"--count {options.count} is not between 1 and 400 people")
-    if options.sheet.suffix.lower() not in FORMATS:
-        parser.error(f"--sheet {options.sheet} does not end in {' or '.join(FORMATS)}")
-    return options
+@dataclass
+class ViewSettings:
+    """sheet: picture to write, .png or .jpg.
+    head: "builtin" or a head file.
+    parts: what to draw; null: all that the head has.
+    size: pixels of one face, 48 to 1024.
+    count: people in each crowd, 1 to 400.
+    seed: which people the crowds show.
+    """
+
+    sheet: Path = MISSING
+    head: str = "builtin"
+    parts: list[Part] | None = None
+    size: int = 150
+    count: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 48 <= self.size <= 1024:
+            raise ValueError(f"size is {self.size}, 48 to 1024 pixels are needed")
+        if not 1 <= self.count <= 400:
+            raise ValueError(f"count is {self.count}, 1 to 400 people are needed")
+        if self.sheet.suffix.lower() not in FORMATS:
+            raise ValueError(f"sheet={self.sheet} does not end in {' or '.join(FORMATS)}")
+        if self.parts == []:
+            raise ValueError("parts names nothing to draw")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
+def main(argv: Sequence[str]) -> None:
+    settings = parse_config(ViewSettings, argv, __doc__)
+    check_output(settings.sheet)
+    head = HeadModel.open(settings.head)
+    sizes = {
+        "identities": head.layout.shape,
+        "expressions": head.layout.expression,
+        "albedo": head.layout.albedo,
+    }
+    parts = settings.parts or [part for part in PARTS if sizes.get(part, 1) > 0]
     try:
-        head = HeadModel.load(options.head) if options.head else HeadModel.builtin()
-        sizes = {
-            "identities": head.layout.shape,
-            "expressions": head.layout.expression,
-            "albedo": head.layout.albedo,
-        }
-        parts = options.parts or [part for part in PARTS if sizes.get(part, 1) > 0]
-        page = draw(head, parts, options.size, options.count, options.seed)
-        with atomic_path(options.sheet) as path:
-            page.convert("RGB").save(path, format=FORMATS[options.sheet.suffix.lower()], quality=88)
-    except (FaceGPTError, ValueError, OSError) as error:
-        print(f"view: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {options.sheet}, {page.width} x {page.height} pixels: {', '.join(parts)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        page = draw(head, parts, settings.size, settings.count, settings.seed)
+    except ValueError as error:  # vertices that are not finite, and the like
+        raise HeadFileError(f"the head {settings.head} cannot be drawn: {error}") from None
+    with atomic_path(settings.sheet) as path:
+        page.convert("RGB").save(path, format=FORMATS[settings.sheet.suffix.lower()], quality=88)
+    print(f"wrote {settings.sheet}, {page.width} x {page.height} pixels: {', '.join(parts)}")

@@ -20,6 +20,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -229,7 +230,7 @@ def _start_wandb(settings: TrainSettings, path: Path) -> Any:
             name=path.name,
             dir=str(path),
             mode=mode,
-            config=_plain(settings),
+            config=asdict(settings),
         )
     except Exception as error:  # whatever its network, its settings or its service say
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -237,12 +238,6 @@ def _start_wandb(settings: TrainSettings, path: Path) -> Any:
             f"W&B does not start in mode {mode} ({reason}); set WANDB_MODE=offline or WANDB_API_KEY, or "
             "leave logging.wandb out"
         ) from None
-
-
-def _plain(settings: TrainSettings) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    return dict(OmegaConf.to_container(OmegaConf.structured(settings)))  # type: ignore[arg-type]
 
 
 def _attempt(ranks: Ranks, action: Callable[[], Any]) -> tuple[str, list[Any]]:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
-from omegaconf import MISSING
-
+from facegpt.config import MISSING
 from facegpt.losses.objective import ObjectiveWeights
 from facegpt.model.spec import FaceHeadSettings, LoraSettings
 
@@ -36,7 +35,11 @@ LEAST = {
 
 @dataclass
 class FaceHeadOptions:
-    """`FaceHeadSettings` as YAML can say it; widths null: one hidden layer of the backbone's width."""
+    """`FaceHeadSettings` as YAML can say it.
+
+    widths: of the hidden layers; null: one layer of the backbone's width.
+    scales: group of parameters -> output scale, one number or one for each of its parameters.
+    """
 
     widths: list[int] | None = None
     scales: dict[str, list[float]] = field(default_factory=dict)
@@ -79,6 +82,7 @@ class SourceSettings:
 
     kind: image_to_face and text_to_face read face records (a folder of parquet shards or of photographs with
         landmark files), instruct reads LLaVA's JSON list.
+    path: folder of records, or the list.
     images: for instruct, the folder that the list's image names are relative to.
     weight: how often it is drawn in comparison with the other sources; 0 leaves it out.
     """
@@ -113,7 +117,11 @@ class DataSettings:
 
 @dataclass
 class ObjectiveSettings(ObjectiveWeights):
-    """total = text * L_text + face * L_face; the weights inside L_face are those of `ObjectiveWeights`."""
+    """total = text * L_text + face * L_face; the weights inside L_face are those of `ObjectiveWeights`.
+
+    text, face: weight of the part in the total.
+    pixel, perceptual, landmark, regularization: weight of the part in L_face; 0 leaves it out.
+    """
 
     text: float = 1.0
     face: float = 0.1
@@ -127,6 +135,9 @@ class OptimizationSettings:
     micro-batches per step. lr: LoRA, and the face head and the <FACE> rows when theirs is 0.
     clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels, so it
         may be passed in every step; `clipped` in the metrics is the share of steps that did.
+    face_head_lr, token_lr: of the face head and of the <FACE> rows; 0: lr.
+    betas, weight_decay: AdamW's.
+    warmup: steps of linear warm-up.
     deepspeed: DeepSpeed's JSON; a relative path starts where one is, or else at the root of the repository.
     """
 
@@ -149,6 +160,7 @@ class ValidationSettings:
 
     path: face records (null: no validation). every: steps between validations; the last step always has one.
     faces: how many of the records. pictures: how many of them are shown in the contact sheet.
+    batch: conversations at once. max_new_tokens: the longest answer.
     """
 
     path: str | None = None
@@ -161,7 +173,9 @@ class ValidationSettings:
 
 @dataclass
 class LoggingSettings:
-    """every: steps between lines of metrics.jsonl. wandb: log to Weights & Biases, offline without a key."""
+    """every: steps between lines of metrics.jsonl. wandb: log to Weights & Biases, offline without a key.
+    progress: whether to draw a bar. project: name of the project there.
+    """
 
     every: int = 10
     progress: bool = True
@@ -182,7 +196,7 @@ class TrainSettings:
     """A training run.
 
     run: directory of everything the run writes. resume: continue from its newest checkpoint, or from the
-    beginning when it has none. overwrite: delete what an earlier run left there.
+    beginning when it has none. overwrite: delete what an earlier run left there. seed: of everything drawn.
     """
 
     run: str = MISSING

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from PIL import Image
 from small_head import small_head, small_head_data
 from talking_model import gray_image, talking_model
 
-from facegpt.chat import ChatSession
+from facegpt.chat import ChatSession, Turn
 from facegpt.commands import chat
+from facegpt.config import run
 from facegpt.head.files.format import save_head
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.checkpoint import load_facegpt, save_checkpoint
@@ -49,7 +52,7 @@ def words(folder: Path, out: Path, *more: str) -> list[str]:
 
 def test_one_question_writes_the_reply_and_every_face(folder: Path, tmp_path: Path) -> None:
     arguments = ["--prompt", "Show me the face.", "--image", str(folder / "photo.png")]
-    assert chat.main(words(folder, tmp_path / "out", *arguments)) == 0
+    assert run(chat.main, words(folder, tmp_path / "out", *arguments)) == 0
     reply = (tmp_path / "out" / "reply.txt").read_text().rstrip("\n")
     faces = reply.count(FACE_TOKEN)
     assert faces > 0
@@ -70,22 +73,77 @@ def test_one_question_writes_the_reply_and_every_face(folder: Path, tmp_path: Pa
 
 
 def test_rigged_faces_are_written_beside_the_plain_ones(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "face_9_rigged.glb").write_text("old")
-    assert chat.main(words(folder, tmp_path, "--prompt", "Show me the face.", "--rigged")) == 0
-    assert not (tmp_path / "face_9_rigged.glb").exists()
+    assert run(chat.main, words(folder, tmp_path, "--prompt", "Show me the face.", "--rigged")) == 0
     plain, rigged = (Player(tmp_path / f"face_0{kind}.glb") for kind in ("", "_rigged"))
     assert np.allclose(rigged.show(), plain.attribute("POSITION"), rtol=0, atol=1e-6)
     triangles = [player.accessor(player.primitive["indices"]) for player in (plain, rigged)]
     assert np.array_equal(*triangles)
 
 
-def test_faces_of_an_earlier_chat_do_not_stay_beside_the_new_reply(folder: Path, tmp_path: Path) -> None:
-    for name in ("face_0.glb", "face_17.png", "face_17.json", "reply.txt", "face_to_keep.glb", "notes.txt"):
-        (tmp_path / name).write_text("old")
-    assert chat.main(words(folder, tmp_path, "--prompt", "Show me the face.")) == 0
-    names = {file.name for file in tmp_path.iterdir()}
-    assert {"face_to_keep.glb", "notes.txt", "face_0.glb"} <= names and "face_17.png" not in names
-    assert (tmp_path / "reply.txt").read_text() != "old"
+def test_nothing_that_is_in_the_folder_is_removed_or_replaced(folder: Path, tmp_path: Path) -> None:
+    """The input itself lies in the folder under a name like a result's, as do files of an earlier chat."""
+    Image.open(folder / "photo.png").save(tmp_path / "face_001.png")
+    for name in ("face_4.glb", "face_17.json", "face_to_keep.glb", "reply.txt", "face_2_rigged.glb"):
+        (tmp_path / name).write_text("the user's")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    more = ["--prompt", "Show me the face.", "--image", str(tmp_path / "face_001.png")]
+    assert run(chat.main, words(folder, tmp_path, *more)) == 0
+    after = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert {name: after[name] for name in before} == before
+    faces = (tmp_path / "reply_1.txt").read_text().count(FACE_TOKEN)
+    new = {f"face_{18 + n}.{kind}" for n in range(faces) for kind in ("glb", "png", "json")}
+    assert faces > 0 and after.keys() - before.keys() == new | {"reply_1.txt"}
+
+
+def test_two_chats_into_one_folder_keep_all_their_faces(folder: Path, tmp_path: Path) -> None:
+    head, face = small_head(), small_head().mean_parameters()
+    writers = [chat.Writer(head, tmp_path) for _ in range(2)]
+
+    def talk(writer: chat.Writer) -> list[Path]:
+        return [file for _ in range(4) for file in writer.write(Turn(FACE_TOKEN, [face], [0.5]))]
+
+    with ThreadPoolExecutor(2) as pool:
+        files = [file for written in pool.map(talk, writers) for file in written]
+    assert sorted(file.name for file in files) == [f"face_{n}.glb" for n in range(8)]
+    replies = [file.read_text() for file in tmp_path.glob("reply*.txt")]
+    assert replies == [f"{FACE_TOKEN}\n" * 4] * 2
+
+
+def test_a_reply_without_a_face_is_an_error_when_one_is_expected(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn("No.", [], []))
+    arguments = words(folder, tmp_path / "out", "--prompt", "Who?")
+    assert run(chat.main, arguments) == 0
+    assert run(chat.main, [*arguments, "--expect-face"]) == chat.NO_FACE == 3
+    assert "has no face" in capsys.readouterr().err
+    assert run(chat.main, [*words(folder, tmp_path / "out"), "--expect-face"]) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_model_is_one_sentence(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    value: float,
+) -> None:
+    face = small_head().mean_parameters()
+    face = face.replace(shape=torch.full_like(face.shape, value))
+    monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn(FACE_TOKEN, [face], [0.5]))
+    assert run(chat.main, words(folder, tmp_path / "out", "--prompt", "Who?")) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "speaks a face that is none" in error
+
+
+def test_a_line_that_is_no_utf8_does_not_end_an_interactive_chat(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = io.TextIOWrapper(io.BytesIO(b"caf\xe9\nShow me the face.\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", typed)
+    assert run(chat.main, words(folder, tmp_path)) == 0
+    assert len((tmp_path / "reply.txt").read_text().splitlines()) == 1
+    assert "error: the message is not valid UTF-8" in capsys.readouterr().err
 
 
 def test_an_interactive_chat_goes_on_after_a_mistake_and_numbers_faces_through(
@@ -110,7 +168,7 @@ def test_an_interactive_chat_goes_on_after_a_mistake_and_numbers_faces_through(
             raise EOFError from None
 
     monkeypatch.setattr(builtins, "input", type_line)
-    assert chat.main(words(folder, tmp_path / "out")) == 0
+    assert run(chat.main, words(folder, tmp_path / "out")) == 0
     texts = (tmp_path / "out" / "reply.txt").read_text().splitlines()
     assert len(texts) == 3
     count = sum(text.count(FACE_TOKEN) for text in texts)
@@ -137,30 +195,34 @@ def test_a_photograph_is_cut_by_its_landmarks_as_in_training(
         "--landmarks",
         str(tmp_path / "photo.npy"),
     ]
-    assert chat.main(words(folder, tmp_path / "out", *more)) == 0
+    assert run(chat.main, words(folder, tmp_path / "out", *more)) == 0
     assert seen[0].size == (224, 224)
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "says"),
+    ("option", "value", "says", "code"),
     [
-        ("--checkpoint", "no-run", "no-run holds no checkpoint"),
-        ("--image", "no.png", "no.png: no such image file"),
-        ("--head", "no.npz", "no.npz"),
-        ("--backbone", "./no-llava", "no-llava"),
-        ("--prompt", " ", "empty"),
-        ("--prompt", "<image> who?", "<image>"),
-        ("--max-new-tokens", "0", "max-new-tokens"),
-        ("--temperature", "-1", "temperature"),
-        ("--temperature", "nan", "temperature"),
-        ("--landmarks", "no.npy", "without the --image"),
+        ("--checkpoint", "no-run", "no-run holds no checkpoint", 1),
+        ("--image", "no.png", "no.png: no such image file", 1),
+        ("--head", "no.npz", "no.npz", 1),
+        ("--backbone", "./no-llava", "no-llava", 1),
+        ("--prompt", " ", "empty", 1),
+        ("--prompt", "<image> who?", "<image>", 1),
+        ("--device", "toaster", "device=toaster", 1),
+        ("--out", "/dev/null/out", "/dev/null is no folder", 1),
+        ("--max-new-tokens", "0", "max_new_tokens", 2),
+        ("--temperature", "-1", "temperature", 2),
+        ("--temperature", "nan", "temperature", 2),
+        ("--landmarks", "no.npy", "without the image", 2),
+        ("--promt", "Who?", "did you mean prompt?", 2),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_writes_nothing(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, says: str
-) -> None:
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    option: str, value: str, says: str, code: int,
+) -> None:  # fmt: skip
     arguments = words(folder, tmp_path / "out", "--prompt", "Who?")
-    assert chat.main([*arguments, option, value]) == 1
+    assert run(chat.main, [*arguments, option, value]) == code
     error = capsys.readouterr().err
     assert says in error and "Traceback" not in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -171,5 +233,5 @@ def test_a_checkpoint_of_another_head_is_refused(
 ) -> None:
     save_head(small_head_data(seed=1), tmp_path / "other.npz")
     arguments = words(folder, tmp_path / "out", "--prompt", "Who?", "--head", str(tmp_path / "other.npz"))
-    assert chat.main(arguments) == 1
+    assert run(chat.main, arguments) == 1
     assert "trained with head model" in capsys.readouterr().err

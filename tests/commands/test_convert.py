@@ -8,6 +8,7 @@ import torch
 from small_head import small_head, small_head_data
 
 from facegpt.commands.convert import main
+from facegpt.config import run
 from facegpt.export.face_files import read_faces, write_faces
 from facegpt.head.files.format import save_head
 from facegpt.head.model import HeadModel
@@ -29,7 +30,7 @@ def prepare(folder):
 def convert(folder, *more):
     paths = {"--from": "old.npz", "--to": "new.npz", "--out": "converted.json"}
     words = [word for option, name in paths.items() for word in (option, str(folder / name))]
-    return main([str(folder / "face.json"), *words, *more])
+    return run(main, [str(folder / "face.json"), *words, *more])
 
 
 def test_a_face_becomes_one_of_the_other_head(tmp_path, capsys):
@@ -55,4 +56,4 @@ def test_the_wrong_source_head_is_refused(tmp_path, capsys):
 
 def test_a_missing_file_is_a_sentence(tmp_path, capsys):
     assert convert(tmp_path) == 1
-    assert "convert_parameters: there is no file" in capsys.readouterr().err
+    assert "error: there is no file" in capsys.readouterr().err

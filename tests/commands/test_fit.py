@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from small_head import small_head, small_head_data
 
 from facegpt.commands import fit
+from facegpt.config import run
 from facegpt.errors import LandmarkError
 from facegpt.export.coefficients import named_coefficients
 from facegpt.fitting.photograph import FitSettings, estimate_light, fit_face, place_head
@@ -149,7 +151,7 @@ def test_the_script_writes_mesh_picture_and_parameters(
 ) -> None:
     monkeypatch.setattr(fit, "FitSettings", lambda: QUICK)
     rigged = ["--rigged"] * inner_only
-    assert fit.main([*photograph(tmp_path, inner_only), *rigged]) == 0
+    assert run(fit.main, [*photograph(tmp_path, inner_only), *rigged]) == 0
     out = tmp_path / "out"
     names = ["face.glb", *["face_rigged.glb"] * inner_only, "overlay.png", "parameters.json"]
     assert sorted(file.name for file in out.iterdir()) == names
@@ -188,7 +190,7 @@ def test_bad_input_is_one_sentence_that_names_the_file(
     if content is not None:
         file.write_bytes(content)
     arguments[arguments.index(option) + 1] = str(file)
-    assert fit.main(arguments) == 1
+    assert run(fit.main, arguments) == 1
     error = capsys.readouterr().err
     assert words in error and "wrong" in error and "Traceback" not in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -199,7 +201,7 @@ def test_landmarks_far_from_the_photograph_are_refused(
 ) -> None:
     arguments = photograph(tmp_path)
     np.save(tmp_path / "photo.npy", np.load(tmp_path / "photo.npy") + 1e4)
-    assert fit.main(arguments) == 1
+    assert run(fit.main, arguments) == 1
     assert "photo.npy" in capsys.readouterr().err
 
 
@@ -209,6 +211,42 @@ def test_a_flat_landmark_file_does_not_end_in_a_traceback(
     arguments = photograph(tmp_path)
     points = np.load(tmp_path / "photo.npy")
     np.save(tmp_path / "photo.npy", np.stack([points[:, 0], points[:, 0] * 0.5 + 10], 1))
-    assert fit.main(arguments) == 1
+    assert run(fit.main, arguments) == 1
     assert "line" in capsys.readouterr().err
     assert math.isfinite(points.sum())
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "says"),
+    [
+        ("size=0", 2, "size"),
+        ("size=1", 2, "size"),
+        ("size=4096", 2, "size"),
+        ("image=out/overlay.png", 2, "overwritten"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_the_fit(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    word: str,
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.setattr(fit, "fit_face", None)
+    monkeypatch.chdir(tmp_path)
+    assert run(fit.main, [*photograph(tmp_path), "out=out", word]) == code
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "fit_face", None)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path))  # root may write anywhere
+    (tmp_path / "closed").mkdir()
+    for out, says in (("file/out", "is no folder"), ("closed/out", "may not be written to")):
+        assert run(fit.main, [*photograph(tmp_path), f"out={tmp_path / out}"]) == 1
+        assert says in capsys.readouterr().err

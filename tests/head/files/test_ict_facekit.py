@@ -9,6 +9,7 @@ import torch
 from ict_files import ANGLE, EYE, NAMES, NOTICE, PIVOT, write_ict_facekit
 
 from facegpt.commands.import_head import main as import_head
+from facegpt.config import run
 from facegpt.errors import HeadFileError
 from facegpt.head.contour import cast_rays
 from facegpt.head.files import ict_facekit
@@ -197,7 +198,7 @@ def test_regions_name_face_eyes_and_mouth(mini, head):
 
 def test_the_recipe_writes_a_file_with_license_and_says_what_it_made(mini, tmp_path, capsys):
     out = tmp_path / "head.safetensors"
-    assert import_head(["ict-facekit", str(tmp_path / "kit"), "--out", str(out)]) == 0
+    assert run(import_head, ["ict-facekit", str(tmp_path / "kit"), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert f"{len(kept(mini))} vertices" in said and "2 identity and 4 expression" in said
     assert "USC Institute for Creative Technologies" in said
@@ -232,8 +233,8 @@ def test_damaged_folders_are_named_and_leave_no_file(mini, tmp_path, capsys, dam
     with pytest.raises(HeadFileError, match=message):
         load_ict_facekit(tmp_path / "kit")
     out = tmp_path / "out" / "head.npz"
-    assert import_head(["ict-facekit", str(tmp_path / "kit"), "--out", str(out)]) == 1
-    assert "import_head: " in capsys.readouterr().err
+    assert run(import_head, ["ict-facekit", str(tmp_path / "kit"), "--out", str(out)]) == 1
+    assert "error: " in capsys.readouterr().err
     assert not out.parent.exists()
 
 
