@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from facegpt.errors import HeadFileError
-from facegpt.head.contour import contour_tables, vertex_points
+from facegpt.head.files.contour import contour_tables, vertex_points
 from facegpt.head.files.format import CONTOUR, LANDMARKS, HeadData
 from facegpt.head.files.ict_rig import Rig, build_rig, undo_jaw
 from facegpt.head.files.ict_texture import paint, place_uv, vertex_uv

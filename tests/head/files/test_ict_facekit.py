@@ -11,8 +11,8 @@ from ict_files import ANGLE, EYE, NAMES, NOTICE, PIVOT, write_ict_facekit
 from facegpt.commands.import_head import main as import_head
 from facegpt.config import run
 from facegpt.errors import HeadFileError
-from facegpt.head.contour import cast_rays
 from facegpt.head.files import ict_facekit
+from facegpt.head.files.contour import cast_rays
 from facegpt.head.files.ict_facekit import load_ict_facekit
 from facegpt.head.files.ict_rig import affine_weights, rigid_motion, sphere_center
 from facegpt.head.files.ict_texture import CELLS, PUPIL, TOOTH
