@@ -30,7 +30,7 @@ from facegpt.config_values import (
 from facegpt.errors import ConfigError, FaceGPTError
 from facegpt.files import atomic_path
 
-__all__ = ["MISSING", "UsageError", "load_config", "parse_config", "run", "save_config"]
+__all__ = ["MISSING", "UsageError", "load_config", "parse_config", "refuse", "run", "save_config"]
 
 Config = TypeVar("Config")
 
@@ -57,21 +57,27 @@ def run(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     try:
         return main(list(sys.argv[1:] if argv is None else argv)) or 0
     except FaceGPTError as error:
-        return _refuse(str(error), 2 if isinstance(error, UsageError) else 1)
+        return refuse(error)
     except OSError as error:
         what = error.strerror or str(error) or type(error).__name__
-        return _refuse(what if error.filename is None else f"{error.filename}: {what}")
+        return _say(what if error.filename is None else f"{error.filename}: {what}")
     except MemoryError as error:
-        return _refuse(": ".join(filter(None, ("there is not enough memory", str(error)))))
+        return _say(": ".join(filter(None, ("there is not enough memory", str(error)))))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "facegpt":
             raise
-        return _refuse(f"the package {error.name} is not installed; `facegpt doctor` says what needs it")
+        return _say(f"the package {error.name} is not installed; `facegpt doctor` says what needs it")
     except KeyboardInterrupt:
         return 130
 
 
-def _refuse(sentence: str, code: int = 1) -> int:
+def refuse(error: FaceGPTError, speak: bool = True) -> int:
+    """The exit code of an error, after its sentence; of many processes only one should `speak`."""
+    code = 2 if isinstance(error, UsageError) else 1
+    return _say(str(error), code) if speak else code
+
+
+def _say(sentence: str, code: int = 1) -> int:
     print("error:", " ".join(sentence.split()), file=sys.stderr, flush=True)
     return code
 

@@ -46,7 +46,6 @@ def test_training_without_deepspeed_is_one_sentence(
 ) -> None:
     train = load_recipe("train/train.py")
     words = ["--config", str(ROOT / "configs/tiny/train.yaml"), f"run={tmp_path / 'run'}"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *words])
     monkeypatch.setitem(sys.modules, "deepspeed", None)
-    assert run(lambda argv: train.main()) == 1
-    assert "error: the package deepspeed is not installed" in capsys.readouterr().err
+    assert run(train.main, words) == 1
+    assert "error: training needs DeepSpeed, which is not installed" in capsys.readouterr().err

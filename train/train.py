@@ -13,7 +13,7 @@ speaks are rendered and compared with the photographs (total = text + 0.1 * face
 SIGTERM and Ctrl-C end it after the step with a checkpoint and exit code 0.
 
 Everything that can be wrong with the input is found before the first step and reported in one sentence, with
-exit code 1 and nothing written.
+exit code 1 (2 for the settings themselves) and nothing written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from facegpt.config import parse_config, run
+from facegpt.config import parse_config, refuse, run
 from facegpt.errors import FaceGPTError, RunFinished, TrainingError
 from facegpt.training.engine import Ranks, build_engine, start_ranks
 from facegpt.training.interrupt import Interrupt, catch_signals
@@ -90,15 +90,23 @@ def train(settings: TrainSettings, parts: TrainingParts, ranks: Ranks, interrupt
     run.close()
 
 
-def main() -> int:
+def launch(argv: list[str]) -> int:
+    code = main(argv)
+    if torch.distributed.is_initialized():  # its threads would make the process abort at the end
+        torch.distributed.destroy_process_group()
+    return code
+
+
+def main(argv: list[str]) -> int:
+    """Prepare, train, and end every rank with the same exit code, while the first one speaks for all."""
     first = os.environ.get("RANK", "0") == "0"
     try:
-        settings = parse_config(TrainSettings, sys.argv[1:], __doc__)
+        settings = parse_config(TrainSettings, argv, __doc__)
         settings.optimization.deepspeed = from_here_or_root(settings.optimization.deepspeed)
         quiet_libraries()
         ranks = start_ranks()
     except FaceGPTError as error:
-        return refuse(str(error), first)
+        return refuse(error, first)
     parts, complaint, finished = None, "", ""
     try:
         parts = prepare(settings, ranks)
@@ -106,9 +114,8 @@ def main() -> int:
         finished = str(error)
     except (FaceGPTError, OSError, ValueError) as error:
         complaint = str(error) or type(error).__name__
-    complaints = ranks.complaints(complaint)
-    if complaints:
-        return refuse(complaints[0], first)
+    for sentence in ranks.complaints(complaint):
+        return refuse(TrainingError(sentence), first)
     if parts is None:
         if first:
             print(finished)
@@ -119,9 +126,9 @@ def main() -> int:
         with catch_signals() as interrupt:
             train(settings, parts, ranks, interrupt)
     except TrainingError as error:  # on every rank
-        return refuse(str(error), first)
+        return refuse(error, first)
     except FaceGPTError as error:  # on this rank only; the launcher ends the others, which wait for it
-        sys.exit(refuse(str(error), True))
+        sys.exit(refuse(error, True))
     return 0
 
 
@@ -131,14 +138,5 @@ def from_here_or_root(path: str) -> str:
     return str(other) if other.exists() and not Path(path).exists() else path
 
 
-def refuse(sentence: str, speak: bool) -> int:
-    if speak:
-        print(f"error: {' '.join(sentence.split())}", file=sys.stderr, flush=True)
-    return 1
-
-
 if __name__ == "__main__":
-    code = run(lambda argv: main())
-    if torch.distributed.is_initialized():  # its threads would make the process abort at the end
-        torch.distributed.destroy_process_group()
-    sys.exit(code)
+    sys.exit(run(launch))

@@ -32,9 +32,9 @@ def test_a_merged_model_says_the_same_without_the_backbone(
     out = tmp_path / "merged"
     assert run(merge.main, [f"checkpoint={folder / 'run'}", f"out={out}", "dtype=float32"]) == 0
     assert str(out) in capsys.readouterr().out
-    before, _ = load_facegpt(folder / "run" / "checkpoints" / "step_000002", small_head().id)
+    before, _ = load_facegpt(folder / "run" / "checkpoints" / "step_000002", small_head())
     shutil.copytree(out, tmp_path / "elsewhere")
-    after, _ = load_facegpt(tmp_path / "elsewhere", small_head().id)
+    after, _ = load_facegpt(tmp_path / "elsewhere", small_head())
     turns = [ChatSession(model, 4).say("Show me the face.", gray_image()) for model in (before, after)]
     assert turns[0].text == turns[1].text and len(turns[0].faces) == len(turns[1].faces) > 0
     for one, other in zip(turns[0].faces, turns[1].faces, strict=True):

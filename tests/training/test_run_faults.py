@@ -220,15 +220,15 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint_and_success(
     monkeypatch.setattr(Run, "log", log_and_kill)
     overrides = world.overrides(tmp_path / "run", "optimization.steps=3", "checkpoint.every=0")
     monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
-    assert train.main() == 0
+    assert train.main(sys.argv[1:]) == 0
     assert signal.getsignal(number) is before
     assert [path.name for path in run_checkpoints(tmp_path / "run")] == ["step_000001"]
     monkeypatch.undo()
     monkeypatch.setattr(sys, "argv", ["train.py", *overrides, "resume=true"])
-    assert train.main() == 0
+    assert train.main(sys.argv[1:]) == 0
     assert [path.name for path in run_checkpoints(tmp_path / "run")] == ["step_000001", "step_000003"]
     capfd.readouterr()
-    assert train.main() == 0  # once more: there is nothing to do
+    assert train.main(sys.argv[1:]) == 0  # once more: there is nothing to do
     assert "is finished at step 3" in capfd.readouterr().out
 
 
@@ -272,7 +272,7 @@ def test_data_that_breaks_while_training_is_one_sentence(world, ranks, monkeypat
     write_shards(tmp_path / "faces", rows)
     more = [f"data.sources.photographs.path={tmp_path / 'faces'}", "data.check_files=false"]
     monkeypatch.setattr(sys, "argv", ["train.py", *world.overrides(tmp_path / "run", *more)])
-    assert train.main() == 1
+    assert train.main(sys.argv[1:]) == 1
     assert "a landmark is not finite" in capfd.readouterr().err
 
 
