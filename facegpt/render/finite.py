@@ -35,7 +35,9 @@ def check_faces(values: Tensor, what: str, largest: float = LARGEST_PARAMETER, w
                 "for NaN or huge face parameters (camera scale, expression) in these rows"
             )
 
-    usable = (values.detach().abs() <= largest).flatten(1).all(dim=1)  # false for NaN too
+    sizes = values.detach().abs().flatten(1)
+    # The maximum of a row with NaN is NaN, and that is not below anything.
+    usable = sizes.amax(dim=1) <= largest if sizes.shape[1] else sizes.new_ones(len(sizes), dtype=torch.bool)
     _raise_or_ask(usable, raise_for, wait)
 
 
