@@ -1,3 +1,3 @@
 """facegpt: a vision-language model that speaks in 3D faces."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
