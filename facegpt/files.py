@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from facegpt.errors import SampleError
 
@@ -160,6 +160,22 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def take_lock(file: int | IO[Any], wait: bool = True) -> bool:
+    """Keep other processes out of an open file or folder until it is closed, however this process ends.
+
+    `wait` until they let go, or else False while one has it. True also where the file system knows no locks.
+    """
+    import fcntl  # POSIX alone has it, and nothing else of this file is only for POSIX
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_json(path: str | Path, value: Any) -> None:
