@@ -212,3 +212,17 @@ def test_a_lock_is_held_by_one_until_it_closes_and_is_no_obstacle_where_there_ar
     monkeypatch.setattr(fcntl, "flock", none)
     with path.open("a") as file:
         assert take_lock(file)
+
+
+def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left.*a\.parquet"), atomic_path(tmp_path / "a.parquet"):
+        full()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*rows\.jsonl"):
+        append_jsonl(tmp_path / "rows.jsonl", [{"id": 1}])
+    monkeypatch.undo()
+    with pytest.raises(OSError, match=r"^of a library$"), atomic_path(tmp_path / "a.parquet"):
+        raise OSError("of a library")
