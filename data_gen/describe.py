@@ -10,7 +10,6 @@ folder is refused while one is writing.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import random
 import sys
@@ -30,7 +29,7 @@ from facegpt.data.conversation import encode_prompt
 from facegpt.data.records import ANNOTATIONS, FaceRecords, read_annotations, read_records
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.errors import ConfigError
-from facegpt.files import append_jsonl
+from facegpt.files import append_jsonl, take_lock
 from facegpt.model.backbone import image_features, load_backbone
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, FaceRecord, Message
 
@@ -79,12 +78,8 @@ def main(argv: list[str]) -> None:
 def only_writer(path: Path) -> Iterator[None]:
     """Hold the lock of a file, which is created if need be; ConfigError when another process has it."""
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another process is writing {path}; wait for it or end it") from None
-        except OSError:
-            pass  # a file system without locks
+        if not take_lock(file, wait=False):
+            raise ConfigError(f"another process is writing {path}; wait for it or end it")
         yield
 
 

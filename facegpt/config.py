@@ -149,7 +149,8 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
     try:
         return cast(Config, build(cls, values))
     except ValueError as error:
-        raise ConfigError(f"bad value in {path or 'the command line'}: {error}") from None
+        places = ([str(path)] if path else []) + (["the command line"] if overrides or not path else [])
+        raise ConfigError(f"bad value in {' or '.join(places)}: {error}") from None
 
 
 def save_config(config: Any, path: str | Path) -> None:

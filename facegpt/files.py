@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from facegpt.errors import SampleError
 
@@ -74,6 +74,17 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of writing, as of a full disk, say which file was to be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces `path` on success and is removed on an error.
 
@@ -90,10 +101,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = _sibling(path)
     mode = _new_file_mode(temporary)
     try:
-        yield temporary
-        temporary.chmod(mode)
-        flush(temporary)
-        os.replace(temporary, path)
+        with _named(path):
+            yield temporary
+            temporary.chmod(mode)
+            flush(temporary)
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -162,6 +174,22 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def take_lock(file: int | IO[Any], wait: bool = True) -> bool:
+    """Keep other processes out of an open file or folder until it is closed, however this process ends.
+
+    `wait` until they let go, or else False while one has it. True also where the file system knows no locks.
+    """
+    import fcntl  # POSIX alone has it, and nothing else of this file is only for POSIX
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, atomically. Raises ValueError for NaN and infinity."""
     with atomic_path(path) as temporary:
@@ -177,7 +205,7 @@ def append_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    with _named(path), path.open("a+b") as file:
         whole = _end_of_last_line(file)
         if whole != file.seek(0, os.SEEK_END):
             file.truncate(whole)

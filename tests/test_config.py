@@ -4,6 +4,7 @@ taken to the letter."""
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -87,6 +88,16 @@ def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path):
     file.write_text("stepz: 3\n")
     with pytest.raises(ConfigError, match=r"stepz in .*typo\.yaml; did you mean steps\?"):
         load_config(Recipe, file)
+
+
+def test_a_value_that_the_whole_refuses_is_looked_for_where_values_were_given(tmp_path):
+    (tmp_path / "a.yaml").write_text("out: x\n")
+    for path, overrides, where in (
+        (None, ["steps=0"], "the command line"),
+        (tmp_path / "a.yaml", ["steps=0"], f"{tmp_path / 'a.yaml'} or the command line"),
+    ):
+        with pytest.raises(ConfigError, match=f"bad value in {re.escape(where)}: steps must be at least 1"):
+            load_config(Recipe, path, overrides)
 
 
 TOO_LONG = "7" * 5000

@@ -1,5 +1,7 @@
 """Files are whole or absent, whatever happens while they are written."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -19,6 +21,7 @@ from facegpt.files import (
     printable,
     read_json,
     read_jsonl,
+    take_lock,
     write_json,
 )
 
@@ -194,3 +197,32 @@ def test_a_line_that_is_not_utf8_or_nests_too_deeply_is_named(tmp_path):
         path.write_bytes(b'{"id": 1}\n' + content + b"\n")
         with pytest.raises(SampleError, match=r"a\.jsonl:2"):
             read_jsonl(path)
+
+
+def test_a_lock_is_held_by_one_until_it_closes_and_is_no_obstacle_where_there_are_none(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    with path.open("a") as first, path.open("a") as second:
+        assert take_lock(first, wait=False) and not take_lock(second, wait=False)
+        first.close()
+        assert take_lock(second)
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with path.open("a") as file:
+        assert take_lock(file)
+
+
+def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left.*a\.parquet"), atomic_path(tmp_path / "a.parquet"):
+        full()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*rows\.jsonl"):
+        append_jsonl(tmp_path / "rows.jsonl", [{"id": 1}])
+    monkeypatch.undo()
+    with pytest.raises(OSError, match=r"^of a library$"), atomic_path(tmp_path / "a.parquet"):
+        raise OSError("of a library")

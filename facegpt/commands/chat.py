@@ -13,7 +13,6 @@ takes any photograph and cuts the crop itself.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sys
@@ -33,7 +32,7 @@ from facegpt.errors import CheckpointError, ConfigError, FaceGPTError, LandmarkE
 from facegpt.export.coefficients import named_coefficients
 from facegpt.export.mesh_io import export_mesh
 from facegpt.export.rigged_head import export_rigged_head
-from facegpt.files import atomic_path, write_json
+from facegpt.files import atomic_path, take_lock, write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.machine import default_device
@@ -192,7 +191,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other chats from writing into the folder meanwhile; they wait."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        take_lock(handle)
         yield
     finally:
         os.close(handle)  # and with it the lock

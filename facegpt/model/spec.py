@@ -21,6 +21,10 @@ LARGEST_PARAMETER = 10_000.0  # of the mean face and of scales; a face's own num
 class LoraSettings:
     """LoRA on the language model; the defaults are those of LLaVA-1.5's own LoRA recipe.
 
+    rank: inner width of the two factors. alpha: their product is scaled by alpha / rank. dropout: share of
+    their input that is left out while training.
+    targets: names of the linear layers of the language model that get it.
+
     Raises ConfigError for a rank outside of 1 to 1024, a dropout outside of [0,1), no or strange targets.
     """
 

@@ -11,31 +11,25 @@ from pathlib import Path
 from typing import TextIO
 
 from facegpt.errors import ConfigError
+from facegpt.files import take_lock
 
 LOCK = ".lock"
 PATIENCE = 1.0  # seconds; somebody who only looks holds it for a moment
 
 
-def lock(run: Path) -> TextIO | None:
+def lock(run: Path) -> TextIO:
     """Take the lock of a run directory and keep it until the returned file is closed or the process ends.
 
-    None where the file system knows no locks. Raises ConfigError that names the process that has it, be it
-    a second start or a rank that survived its launcher.
+    Raises ConfigError that names the process that has it, be it a second start or a rank that survived its
+    launcher.
     """
     file = (run / LOCK).open("a+", encoding="utf-8")
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                file.close()
-                raise ConfigError(_in_use(run)) from None
-            time.sleep(0.1)
-        except OSError:
+    while not take_lock(file, wait=False):
+        if time.monotonic() > deadline:
             file.close()
-            return None
+            raise ConfigError(_in_use(run))
+        time.sleep(0.1)
     file.truncate(0)
     file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
     file.flush()

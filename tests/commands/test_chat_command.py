@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import fcntl
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -235,3 +237,12 @@ def test_a_checkpoint_of_another_head_is_refused(
     arguments = words(folder, tmp_path / "out", "--prompt", "Who?", "--head", str(tmp_path / "other.npz"))
     assert run(chat.main, arguments) == 1
     assert "trained with head model" in capsys.readouterr().err
+
+
+def test_a_folder_whose_file_system_knows_no_locks_is_written_all_the_same(monkeypatch, tmp_path):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with chat.locked(tmp_path):
+        pass

@@ -63,6 +63,14 @@ def test_a_run_under_a_file_is_a_sentence(world, ranks, tmp_path):
         checkpoint_to_resume(world.settings(tmp_path / "file" / "run"), small_head(), ranks)
 
 
+def test_a_folder_without_permission_is_a_sentence_before_anything_is_loaded(
+    world, ranks, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)  # root may write anywhere
+    with pytest.raises(ConfigError, match=r"run=.*new/run: .* cannot be written to; take another"):
+        checkpoint_to_resume(world.settings(tmp_path / "new" / "run"), small_head(), ranks)
+
+
 @pytest.fixture(scope="module")
 def one_step(world, run_training, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("one") / "run"
