@@ -31,6 +31,7 @@ from facegpt.data.records import ANNOTATIONS, FaceRecords, read_annotations, rea
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.errors import ConfigError
 from facegpt.files import append_jsonl
+from facegpt.machine import choose_device
 from facegpt.model.backbone import image_features, load_backbone
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, FaceRecord, Message
 
@@ -93,9 +94,7 @@ def describe_missing(records: FaceRecords, out: Path, settings: DescriptionSetti
     done = read_annotations(out)
     missing = [index for index, name in enumerate(records.ids[: settings.limit]) if name not in done]
     if missing:
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device(settings.device)
         torch.manual_seed(settings.seed)
         model, processor = load_backbone(settings.backbone, settings.dtype, device)
         with tqdm(total=len(missing), desc="describe", unit="face") as progress:

@@ -19,7 +19,7 @@ from facegpt.data.held_out import true_parameters
 from facegpt.data.records import read_records
 from facegpt.errors import SampleError
 from facegpt.evaluation.evaluated_model import (
-    NO_FACE,
+    WHEN_NO_FACE,
     EvaluatedModel,
     face_counts,
     first_faces,
@@ -49,7 +49,7 @@ DEFINITIONS = {
     "pose": "matching by head rotation alone, faces neutral",
     "held_out_wording": "the same descriptions in requests that training never used",
     "text": "what the pretrained vision-language model said about the photograph, which is not given",
-    "generation": NO_FACE,
+    "generation": WHEN_NO_FACE,
 }
 
 
@@ -121,7 +121,7 @@ def main(argv: list[str]) -> None:
 
 
 @dataclass
-class Answers:
+class DescribedAnswers:
     """The replies to all descriptions in one kind of wording; faces (N) has the mean face where none came."""
 
     samples: list[Sample]
@@ -134,15 +134,15 @@ class Answers:
 
 def ask(
     evaluated: EvaluatedModel, records: Sequence[FaceRecord], settings: TextToFaceSettings, held_out: bool
-) -> Answers:
+) -> DescribedAnswers:
     samples = face_requests(records, held_out, settings.seed, text=True)
     label = "text_held_out_wording" if held_out else "text"
     replies = replies_to(evaluated, samples, settings.batch, settings.max_new_tokens, label)
-    return Answers(samples, replies, first_faces(replies, evaluated))
+    return DescribedAnswers(samples, replies, first_faces(replies, evaluated))
 
 
 def sample_rows(
-    records: Sequence[FaceRecord], answers: Answers, tables: dict[str, Matching]
+    records: Sequence[FaceRecord], answers: DescribedAnswers, tables: dict[str, Matching]
 ) -> list[dict[str, Any]]:
     """One row per description: what was asked and answered, the places among sixteen, and the parameters."""
     vectors = answers.faces.to_vector().tolist()

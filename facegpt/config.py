@@ -22,9 +22,9 @@ from facegpt.config_values import (
     Place,
     build,
     is_switch,
+    lay_over,
     leaves,
     missing_keys,
-    overlay,
     plain,
 )
 from facegpt.errors import ConfigError, FaceGPTError
@@ -134,7 +134,7 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
     """
     values: dict[str, Any] = {}
     if path is not None:
-        overlay(values, cls, _read_yaml(Path(path)), "", Place(cls, str(path)))
+        lay_over(values, cls, _read_yaml(Path(path)), "", Place(cls, str(path)))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -142,7 +142,7 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
         nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        overlay(values, cls, nested, "", Place(cls, "the command line"))
+        lay_over(values, cls, nested, "", Place(cls, "the command line"))
     missing = sorted(missing_keys(cls, values))
     if missing:
         raise ConfigError(f"no value for {', '.join(missing)}; add {missing[0]}=VALUE")

@@ -44,7 +44,7 @@ from facegpt.perception.landmark_files import read_landmarks
 from facegpt.visualize import head_picture
 
 PICTURE_SIZE = 512
-NO_FACE = 3  # exit code of --expect-face
+NO_FACE_CODE = 3  # exit code of --expect-face
 
 
 @dataclass
@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
         raise CheckpointError(f"the model of {checkpoint} speaks a face that is none: {error}") from None
     if settings.expect_face and not turn.faces:
         print("error: the reply has no face; ask in other words, or train longer", file=sys.stderr)
-        return NO_FACE
+        return NO_FACE_CODE
     return 0
 
 
@@ -225,6 +225,7 @@ def converse(session: ChatSession, writer: Writer, image: Image.Image | None) ->
 
 
 def show(turn: Turn, files: list[Path]) -> None:
+    """Print what was said and which files were written."""
     print(turn.text or "(the model said nothing)")
     for file in files:
         print(f"wrote {file}")

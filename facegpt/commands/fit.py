@@ -105,6 +105,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def weights_and_recognizer(name: str) -> tuple[ObjectiveWeights, Recognizer | None]:
+    """The weights of the fit and the named network; without one ("none") there is no perceptual loss."""
     if name == "none":
         return replace(FIT_WEIGHTS, perceptual=0.0), None
     return FIT_WEIGHTS, load_recognizer(name)

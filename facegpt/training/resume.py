@@ -100,7 +100,7 @@ def is_run(path: Path) -> bool:
 
 def training_state(settings: TrainSettings, head_id: str, ranks: Ranks) -> dict[str, Any]:
     """What must be equal when a run goes on: all that decides what its next steps do."""
-    drawn = {name: asdict(own) for name, own in settings.data.sources.items() if own.weight > 0}
+    drawn = {name: asdict(source) for name, source in settings.data.sources.items() if source.weight > 0}
     for source in drawn.values():
         source["path"] = os.path.join(settings.data.folder, source["path"])
         source["images"] = source["images"] and os.path.join(settings.data.folder, source["images"])
@@ -123,6 +123,7 @@ def training_state(settings: TrainSettings, head_id: str, ranks: Ranks) -> dict[
 
 
 def write_training_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
+    """Write training.json; state: of `training_state`."""
     write_json(checkpoint / STATE, {"format": 2, "step": step, **state})
 
 
@@ -134,6 +135,7 @@ def write_checksums(checkpoint: Path, known: dict[str, str]) -> None:
 
 
 def sha256(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal digits; read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
