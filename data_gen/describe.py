@@ -11,7 +11,6 @@ folder is refused while one is writing.
 from __future__ import annotations
 
 import fcntl
-import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from facegpt.config import MISSING, parse_config, run
+from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.collate import pixel_values
 from facegpt.data.conversation import encode_prompt
 from facegpt.data.records import ANNOTATIONS, FaceRecords, read_annotations, read_records
@@ -59,12 +58,8 @@ class DescriptionSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.questions <= len(FACE_QUESTIONS):
             raise ValueError(f"questions must be between 0 and {len(FACE_QUESTIONS)}, it is {self.questions}")
-        for name in ("batch", "max_new_tokens", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, it is {value}")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be 0 or more, it is {self.temperature}")
+        at_least(1, self, "batch", "max_new_tokens", "limit")
+        at_least(0, self, "temperature")
 
 
 def main(argv: list[str]) -> None:

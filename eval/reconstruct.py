@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from facegpt.config import MISSING, parse_config, run
+from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.held_out import target_groups, true_parameters
 from facegpt.data.records import FaceRecords, read_records
 from facegpt.errors import SampleError
@@ -81,9 +81,7 @@ class ReconstructSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("questions", "size", "batch", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        at_least(1, self, "questions", "size", "batch", "max_new_tokens")
         if self.n < 0:
             raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facegpt.config import MISSING, parse_config, run
+from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.held_out import true_parameters
 from facegpt.data.records import read_records
 from facegpt.errors import SampleError
@@ -73,9 +73,7 @@ class TextToFaceSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        at_least(1, self, "batch", "max_new_tokens")
         if self.n < 0:
             raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 

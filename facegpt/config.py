@@ -30,7 +30,16 @@ from facegpt.config_values import (
 from facegpt.errors import ConfigError, FaceGPTError
 from facegpt.files import atomic_path
 
-__all__ = ["MISSING", "UsageError", "load_config", "parse_config", "refuse", "run", "save_config"]
+__all__ = [
+    "MISSING",
+    "UsageError",
+    "at_least",
+    "load_config",
+    "parse_config",
+    "refuse",
+    "run",
+    "save_config",
+]
 
 Config = TypeVar("Config")
 
@@ -150,6 +159,14 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
         return cast(Config, build(cls, values))
     except ValueError as error:
         raise ConfigError(f"bad value in {path or 'the command line'}: {error}") from None
+
+
+def at_least(least: float, config: Any, *names: str) -> None:
+    """For `__post_init__`: ValueError when one of these fields, unless it is None, is below `least`."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= least:  # so NaN is refused too
+            raise ValueError(f"{name} must be at least {least}, it is {value}")
 
 
 def save_config(config: Any, path: str | Path) -> None:
