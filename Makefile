@@ -38,6 +38,7 @@ $(VENV)/installed: setup.cfg constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch setuptools wheel numpy
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation deepspeed
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[fast]'
+	find facegpt -name '*.nb[ic]' -delete  # loops that another version compiled
 	touch $@
 
 develop: $(VENV)/developer  ## install also what the tests and checks need

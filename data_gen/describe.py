@@ -10,7 +10,6 @@ folder is refused while one is writing.
 
 from __future__ import annotations
 
-import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,13 +22,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from facegpt.config import MISSING, parse_config, run
+from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.collate import pixel_values
 from facegpt.data.conversation import encode_prompt
 from facegpt.data.records import ANNOTATIONS, FaceRecords, read_annotations, read_records
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS
 from facegpt.errors import ConfigError
 from facegpt.files import append_jsonl, take_lock
+from facegpt.machine import choose_device
 from facegpt.model.backbone import image_features, load_backbone
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, FaceRecord, Message
 
@@ -57,12 +57,8 @@ class DescriptionSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.questions <= len(FACE_QUESTIONS):
             raise ValueError(f"questions must be between 0 and {len(FACE_QUESTIONS)}, it is {self.questions}")
-        for name in ("batch", "max_new_tokens", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, it is {value}")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be 0 or more, it is {self.temperature}")
+        at_least(1, self, "batch", "max_new_tokens", "limit")
+        at_least(0, self, "temperature")
 
 
 def main(argv: list[str]) -> None:
@@ -88,9 +84,7 @@ def describe_missing(records: FaceRecords, out: Path, settings: DescriptionSetti
     done = read_annotations(out)
     missing = [index for index, name in enumerate(records.ids[: settings.limit]) if name not in done]
     if missing:
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device(settings.device)
         torch.manual_seed(settings.seed)
         model, processor = load_backbone(settings.backbone, settings.dtype, device)
         with tqdm(total=len(missing), desc="describe", unit="face") as progress:

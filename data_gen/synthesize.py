@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from facegpt.config import parse_config, run
+from facegpt.config import at_least, parse_config, run
 from facegpt.data.records import FEATURES, METADATA, read_metadata, read_records
 from facegpt.errors import ConfigError
 from facegpt.files import atomic_path, write_json
@@ -57,12 +57,8 @@ class SynthesisSettings:
     instruct: int = 2000
 
     def __post_init__(self) -> None:
-        for name in ("size", "shard"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
-        for name in ("train", "test", "instruct"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, it is {getattr(self, name)}")
+        at_least(1, self, "size", "shard")
+        at_least(0, self, "train", "test", "instruct")
         if not 0 <= self.quality <= 100:
             raise ValueError(f"quality must be between 0 and 100, it is {self.quality}")
 

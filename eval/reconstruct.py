@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from facegpt.config import MISSING, parse_config, run
+from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.held_out import target_groups, true_parameters
 from facegpt.data.records import FaceRecords, read_records
 from facegpt.errors import SampleError
 from facegpt.evaluation.evaluated_model import (
-    NO_FACE,
+    WHEN_NO_FACE,
     EvaluatedModel,
     face_counts,
     first_faces,
@@ -49,7 +49,7 @@ DEFINITIONS = {
     "emission.recall": "share of the requests for a face, by image and by text, that got a <FACE>",
     "emission.false_positive_rate": "share of the questions that want words, and got a <FACE>",
     "held_out_wording": "the same requests in words that training never used",
-    "generation": NO_FACE,
+    "generation": WHEN_NO_FACE,
 }
 
 
@@ -81,9 +81,7 @@ class ReconstructSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("questions", "size", "batch", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        at_least(1, self, "questions", "size", "batch", "max_new_tokens")
         if self.n < 0:
             raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 
@@ -162,7 +160,7 @@ def ask(
         "image": face_requests(records, False, seed),
         "image_held_out_wording": face_requests(few, True, seed),
     }
-    if any(annotation.description for annotation in data.annotations.values()):
+    if data.described:
         texts = described(data, settings.questions)
         prompts["text"] = face_requests(texts, False, seed, text=True)
         prompts["text_held_out_wording"] = face_requests(texts, True, seed, text=True)

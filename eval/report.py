@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from facegpt.config import parse_config, run
+from facegpt.config import at_least, parse_config, run
 from facegpt.data.records import read_records
 from facegpt.errors import ConfigError, HeadMismatchError
 from facegpt.evaluation.evaluated_model import samples_path
@@ -47,9 +47,8 @@ class ReportSettings:
     size: int = 224
 
     def __post_init__(self) -> None:
-        for name, least in (("faces", 0), ("size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, it is {getattr(self, name)}")
+        at_least(0, self, "faces")
+        at_least(1, self, "size")
 
 
 def main(argv: list[str]) -> None:

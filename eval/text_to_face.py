@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facegpt.config import MISSING, parse_config, run
+from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.held_out import true_parameters
 from facegpt.data.records import read_records
 from facegpt.errors import SampleError
 from facegpt.evaluation.evaluated_model import (
-    NO_FACE,
+    WHEN_NO_FACE,
     EvaluatedModel,
     face_counts,
     first_faces,
@@ -49,7 +49,7 @@ DEFINITIONS = {
     "pose": "matching by head rotation alone, faces neutral",
     "held_out_wording": "the same descriptions in requests that training never used",
     "text": "what the pretrained vision-language model said about the photograph, which is not given",
-    "generation": NO_FACE,
+    "generation": WHEN_NO_FACE,
 }
 
 
@@ -73,9 +73,7 @@ class TextToFaceSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        at_least(1, self, "batch", "max_new_tokens")
         if self.n < 0:
             raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 
@@ -121,7 +119,7 @@ def main(argv: list[str]) -> None:
 
 
 @dataclass
-class Answers:
+class DescribedAnswers:
     """The replies to all descriptions in one kind of wording; faces (N) has the mean face where none came."""
 
     samples: list[Sample]
@@ -134,15 +132,15 @@ class Answers:
 
 def ask(
     evaluated: EvaluatedModel, records: Sequence[FaceRecord], settings: TextToFaceSettings, held_out: bool
-) -> Answers:
+) -> DescribedAnswers:
     samples = face_requests(records, held_out, settings.seed, text=True)
     label = "text_held_out_wording" if held_out else "text"
     replies = replies_to(evaluated, samples, settings.batch, settings.max_new_tokens, label)
-    return Answers(samples, replies, first_faces(replies, evaluated))
+    return DescribedAnswers(samples, replies, first_faces(replies, evaluated))
 
 
 def sample_rows(
-    records: Sequence[FaceRecord], answers: Answers, tables: dict[str, Matching]
+    records: Sequence[FaceRecord], answers: DescribedAnswers, tables: dict[str, Matching]
 ) -> list[dict[str, Any]]:
     """One row per description: what was asked and answered, the places among sixteen, and the parameters."""
     vectors = answers.faces.to_vector().tolist()

@@ -22,15 +22,24 @@ from facegpt.config_values import (
     Place,
     build,
     is_switch,
+    lay_over,
     leaves,
     missing_keys,
-    overlay,
     plain,
 )
 from facegpt.errors import ConfigError, FaceGPTError
 from facegpt.files import atomic_path
 
-__all__ = ["MISSING", "UsageError", "load_config", "parse_config", "refuse", "run", "save_config"]
+__all__ = [
+    "MISSING",
+    "UsageError",
+    "at_least",
+    "load_config",
+    "parse_config",
+    "refuse",
+    "run",
+    "save_config",
+]
 
 Config = TypeVar("Config")
 
@@ -134,7 +143,7 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
     """
     values: dict[str, Any] = {}
     if path is not None:
-        overlay(values, cls, _read_yaml(Path(path)), "", Place(cls, str(path)))
+        lay_over(values, cls, _read_yaml(Path(path)), "", Place(cls, str(path)))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -142,7 +151,7 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
         nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        overlay(values, cls, nested, "", Place(cls, "the command line"))
+        lay_over(values, cls, nested, "", Place(cls, "the command line"))
     missing = sorted(missing_keys(cls, values))
     if missing:
         raise ConfigError(f"no value for {', '.join(missing)}; add {missing[0]}=VALUE")
@@ -151,6 +160,14 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: Se
     except ValueError as error:
         places = ([str(path)] if path else []) + (["the command line"] if overrides or not path else [])
         raise ConfigError(f"bad value in {' or '.join(places)}: {error}") from None
+
+
+def at_least(least: float, config: Any, *names: str) -> None:
+    """For `__post_init__`: ValueError when one of these fields, unless it is None, is below `least`."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= least:  # so NaN is refused too
+            raise ValueError(f"{name} must be at least {least}, it is {value}")
 
 
 def save_config(config: Any, path: str | Path) -> None:

@@ -56,16 +56,18 @@ class Place:
     where: str
 
     def unknown(self, key: str) -> ConfigError:
+        """The error of a key that is none, with the nearest one that exists."""
         near = difflib.get_close_matches(key[:200], all_keys(self.cls), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "see --help for the keys that exist"
         return ConfigError(f"unknown key {_short(key)} in {self.where}; {hint}")
 
     def bad(self, key: str, value: Any, needed: str) -> ConfigError:
+        """The error of a value that its key cannot take."""
         shown = f"'{_short(value)}'" if isinstance(value, str) else f"a {type(value).__name__}"
         return ConfigError(f"bad value for {key} in {self.where}: {shown} is not {needed}")
 
 
-def overlay(values: dict[str, Any], cls: type, new: Mapping[str, Any], prefix: str, place: Place) -> None:
+def lay_over(values: dict[str, Any], cls: type, new: Mapping[str, Any], prefix: str, place: Place) -> None:
     """Put `new` (strings, lists, mappings) into the nested `values`, converted to the types of the fields."""
     kinds = _kinds(cls)
     for written, value in new.items():
@@ -91,15 +93,15 @@ def _convert(kind: Any, value: Any, present: Any, key: str, place: Place) -> Any
             for name, item in value.items():
                 result[name] = _convert(options[1], item, result.get(name), f"{key}.{name}", place)
         else:
-            overlay(result, typing.cast(type, kind), value, f"{key}.", place)
+            lay_over(result, typing.cast(type, kind), value, f"{key}.", place)
         return result
     if origin in (list, tuple):
         value = _collection(value, "[", list, key, place)
         fixed = origin is tuple and ... not in options
         if fixed and len(value) != len(options):
             raise place.bad(key, value, f"a list of {len(options)} values")
-        of = options if fixed else options[:1] * len(value)
-        return origin(_convert(k, v, None, key, place) for k, v in zip(of, value, strict=True))
+        kinds = options if fixed else options[:1] * len(value)
+        return origin(_convert(k, v, None, key, place) for k, v in zip(kinds, value, strict=True))
     if not isinstance(value, str):
         raise place.bad(key, value, "a single value")
     if origin is typing.Literal:
@@ -252,10 +254,12 @@ def _written(value: Any) -> str:
 
 
 def all_keys(cls: type) -> list[str]:
+    """The dotted keys of all settings."""
     return [key for key, _, _ in leaves(cls)]
 
 
 def plain(value: Any) -> Any:
+    """Settings as YAML can write them: dictionaries, lists and scalars."""
     if dataclasses.is_dataclass(value):
         return {_spelled(f.name): plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -7,6 +7,7 @@ the same file is written again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from typing import IO, Any, BinaryIO
 from facegpt.errors import SampleError
 
 STALE_SECONDS = 86400.0  # a temporary of another machine, untouched for so long, has no writer any more
-BLOCK = 1 << 16
+BLOCK = 1 << 20
 
 
 def _sibling(path: Path) -> Path:
@@ -213,6 +214,15 @@ def append_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
         file.write("".join(lines).encode("utf-8"))
         file.flush()
         os.fsync(file.fileno())
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits, read in blocks."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def file_size(path: str | Path) -> int | None:

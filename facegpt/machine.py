@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from facegpt.errors import ConfigError
+
 PACKAGES = ("facegpt", "torch", "transformers", "peft", "deepspeed", "numpy")
 
 
@@ -26,3 +28,15 @@ def _version(package: str) -> str:
 def default_device(local_rank: int = 0) -> torch.device:
     """The GPU of this process, by its number among those of the machine; the CPU where there is none."""
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name, "auto": the GPU where there is one. ConfigError for one that is not here."""
+    try:
+        if name == "auto":
+            return default_device()
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device={name} is none that can be used here ({reason})") from None
+    return torch.device(name)

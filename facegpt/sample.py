@@ -71,6 +71,7 @@ class FaceTargets:
         return self.image.shape[0]
 
     def to(self, device: torch.device | str) -> FaceTargets:
+        """The targets on a device."""
         return FaceTargets(
             self.image.to(device),
             self.landmarks.to(device),
@@ -116,6 +117,7 @@ class Batch:
     faces: FaceTargets | None
 
     def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device, face targets included."""
         return replace(
             self,
             input_ids=self.input_ids.to(device),

@@ -32,6 +32,7 @@ LIGHTS = (
 )
 SKY, GROUND = (0.30, 0.31, 0.33), (0.16, 0.15, 0.14)
 GAMMA = 2.2
+SUPERSAMPLE = 2  # rendered pixels for one of a head's picture, along each axis
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -49,12 +50,11 @@ def head_picture(
     size: int = 512,
     yaw: float = 0.0,
     clay: bool = False,
-    supersample: int = 2,
 ) -> Image.Image:
     """A portrait of one head in studio light; the parameters' own camera and lighting are not used.
 
     yaw: radians by which the head is turned about the vertical axis beyond its pose, positive to the
-    subject's left. clay: show the geometry without albedo. supersample: pixels per picture pixel and axis.
+    subject's left. clay: show the geometry without albedo.
     Heads of one model are drawn to the same scale, so pictures can be compared.
     Raises ValueError when the parameters are not those of one face; RenderingError, which is one too, when
     they are not finite or huge.
@@ -73,8 +73,8 @@ def head_picture(
     mesh = replace(mesh, vertices=(mesh.vertices - middle) @ _turn(yaw).to(middle).T)
     camera = torch.stack([1.9 / tall, 0 * tall, 0 * tall])[None]
     light = ambient().to(middle)
-    rendering = render_mesh(mesh, camera, light, size * supersample, size * supersample)
-    return to_pil(F.avg_pool2d(_studio(rendering), supersample)[0])
+    rendering = render_mesh(mesh, camera, light, size * SUPERSAMPLE, size * SUPERSAMPLE)
+    return to_pil(F.avg_pool2d(_studio(rendering), SUPERSAMPLE)[0])
 
 
 def _turn(yaw: float) -> Tensor:
@@ -152,13 +152,12 @@ def draw_landmarks(
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image | Tensor | None]],
     titles: Sequence[str] | None = None,
-    row_titles: Sequence[str] | None = None,
 ) -> Image.Image:
-    """Pictures in rows and columns on white, with a title above each column and left of each row.
+    """Pictures in rows and columns on white, with a title above each column.
 
     Pictures are PIL images or (3,H,W) tensors and keep their size, centred in cells as large as the largest;
     None leaves a cell empty, and rows may differ in length. Titles are wrapped to their cells.
-    Raises ValueError when there is no picture or the titles do not fit the table.
+    Raises ValueError when there is no picture or there are not as many titles as columns.
     """
     table = [[to_pil(cell) if isinstance(cell, Tensor) else cell for cell in row] for row in rows]
     pictures = [cell for row in table for cell in row if cell is not None]
@@ -167,28 +166,22 @@ def contact_sheet(
         raise ValueError("a contact sheet needs at least one picture")
     if titles is not None and len(titles) != columns:
         raise ValueError(f"{len(titles)} titles were given for {columns} columns")
-    if row_titles is not None and len(row_titles) != len(table):
-        raise ValueError(f"{len(row_titles)} row titles were given for {len(table)} rows")
     width, height = max(p.width for p in pictures), max(p.height for p in pictures)
     gap = max(6, round(min(width, height) * 0.05))
     font = ImageFont.load_default(size=float(np.clip(height * 0.075, 11, 26)))
     heads = [_wrap(title, width, font) for title in titles or []]
-    sides = [_wrap(title, round(width * 0.9), font) for title in row_titles or []]
     top = gap + max((_extent(text, font)[1] + gap // 2 for text in heads), default=0)
-    left = gap + max((_extent(text, font)[0] + gap for text in sides), default=0)
-    size = (left + columns * (width + gap), top + len(table) * (height + gap))
+    size = (gap + columns * (width + gap), top + len(table) * (height + gap))
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
     for column, text in enumerate(heads):
-        x = left + column * (width + gap) + width // 2
+        x = gap + column * (width + gap) + width // 2
         pen.multiline_text((x, top - gap // 2), text, fill=INK, font=font, anchor="md", align="center")
     for number, row in enumerate(table):
         y = top + number * (height + gap)
-        if sides:
-            pen.multiline_text((gap, y + height // 2), sides[number], fill=INK, font=font, anchor="lm")
         for column, picture in enumerate(row):
             if picture is not None:
-                x = left + column * (width + gap)
+                x = gap + column * (width + gap)
                 place = (x + (width - picture.width) // 2, y + (height - picture.height) // 2)
                 sheet.paste(picture.convert("RGB"), place)
     return sheet

@@ -10,7 +10,6 @@ so that a busy machine slows all of it alike; OMP_NUM_THREADS sets the threads.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import statistics
 import sys
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from facegpt.config import MISSING, parse_config, run
-from facegpt.files import atomic_path
+from facegpt.files import write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.head.reference import ReferenceHead
@@ -41,7 +40,7 @@ class BenchSettings:
     batch: how many faces at once, one measurement each; empty: 1,32,256 for the head, 1,8,32 for rendering.
     size: side of the rendered image in pixels.
     backends: which renderers, or all.
-    triangles: say so if the head has not about so many; 0: say nothing.
+    triangles: about how many the head should have, else a note says how many it has; 0: no note.
     repeats: how often each is measured.
     json: file for the rows.
     """
@@ -69,8 +68,7 @@ def main(argv: list[str]) -> None:
     print(_machine())
     rows = {"head": bench_head, "render": bench_render}[settings.what](settings)
     if settings.json:
-        with atomic_path(settings.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_json(settings.json, rows)
 
 
 def bench_head(settings: BenchSettings) -> list[dict[str, object]]:
@@ -175,12 +173,12 @@ def _painter(head: HeadModel, size: int, backend: str) -> Callable[[FaceParamete
 def _task(vector: Tensor, head: HeadModel, model: Callable[[FaceParameters], Tensor], factor: Tensor) -> Task:
     """Run the model on parameter vectors (B,N), then the gradient of its output times `factor`."""
 
-    def run() -> Callable[[], object]:
+    def forward() -> Callable[[], object]:
         leaf = vector.clone().requires_grad_()
         output = model(FaceParameters.from_vector(leaf, head.layout))
         return lambda: torch.autograd.grad(output, leaf, factor)
 
-    return run
+    return forward
 
 
 def _memory(task: Task, device: torch.device) -> float | None:

@@ -8,7 +8,6 @@ faces first: see `make demo`, or data_gen/synthesize.py. OMP_NUM_THREADS sets th
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
@@ -22,17 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from facegpt.config import parse_config, run
-from facegpt.files import atomic_path
+from facegpt.files import write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTargets
-from facegpt.training.engine import (
-    Ranks,
-    build_engine,
-    start_ranks,
-)
+from facegpt.training.engine import Ranks, build_engine, start_ranks
 from facegpt.training.meter import Clock, MetricMeter
 from facegpt.training.prepare import TrainingParts, prepare, quiet_libraries
 from facegpt.training.settings import TrainSettings
@@ -97,8 +92,7 @@ def main(argv: list[str]) -> None:
     print(f"{'sum':>16} {1e3 * total:9.1f} ms; rendering and losses {share:.1%}, {faces:.1f} faces a step")
     torch.distributed.destroy_process_group()
     if settings.json:
-        with atomic_path(settings.json) as path:
-            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_json(settings.json, rows)
 
 
 def _train(

@@ -50,13 +50,13 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 @dataclass
-class Settings:
+class TinyLlavaSettings:
     """out: folder for the model. work: folder of what is cached between runs. seed: of everything drawn.
     faces, held_out: how many to train on and to measure on.
     vision_steps, vision_batch, vision_lr: pretraining of the tower.
     language_steps, language_batch, language_lr: pretraining of projector and language model.
     plain_share: how many of the conversations are about no face.
-    retold_share: how many tell of a face in words instead of showing it. threads: of torch.
+    reading_share: how many tell of a face in words instead of showing it. threads: of torch.
     """
 
     out: str = "facegpt/assets/tiny_llava"
@@ -71,11 +71,11 @@ class Settings:
     language_batch: int = 16
     language_lr: float = 2e-3
     plain_share: float = 0.2
-    retold_share: float = 0.2
+    reading_share: float = 0.2
     threads: int = 2
 
 
-def main(settings: Settings) -> None:
+def main(settings: TinyLlavaSettings) -> None:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     work = Path(settings.work)
@@ -95,7 +95,7 @@ def main(settings: Settings) -> None:
     print(json.dumps(figures, indent=2))
 
 
-def make_faces(head: HeadModel, settings: Settings, work: Path) -> tuple[np.ndarray, list[Facts]]:
+def make_faces(head: HeadModel, settings: TinyLlavaSettings, work: Path) -> tuple[np.ndarray, list[Facts]]:
     """uint8 images (n,3,112,112) and their facts; the last `held_out` are never trained on."""
     size = TinySize().image
     path = work / f"faces-{head.id}-{settings.seed}-{settings.faces}.npz"
@@ -123,7 +123,7 @@ def make_faces(head: HeadModel, settings: Settings, work: Path) -> tuple[np.ndar
 
 
 def make_model(
-    facts: list[Facts], settings: Settings
+    facts: list[Facts], settings: TinyLlavaSettings
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """An untrained model whose vocabulary was learnt from what is said of the first faces."""
     rng = random.Random(settings.seed)
@@ -179,7 +179,7 @@ def pretrain_vision(
     model: LlavaForConditionalGeneration,
     images: np.ndarray,
     facts: list[Facts],
-    settings: Settings,
+    settings: TinyLlavaSettings,
     work: Path,
 ) -> Tensor:
     """Train the tower through the probe; returns the frozen tower's patch features of all images, float16."""
@@ -229,7 +229,7 @@ def pretrain_vision(
 
 def pretrain_language(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, features: Tensor, facts: list[Facts],
-    settings: Settings, work: Path,
+    settings: TinyLlavaSettings, work: Path,
 ) -> None:  # fmt: skip
     """Train projector and language model on conversations; the tower's features are given."""
     path, train = work / "language.pt", len(facts) - settings.held_out
@@ -251,7 +251,7 @@ def pretrain_language(
         read_at = []  # (conversation, token where a face has been read, which face)
         for place in range(settings.language_batch):
             kind, row = rng.random(), rng.randrange(train)
-            with_image = kind >= settings.plain_share + settings.retold_share
+            with_image = kind >= settings.plain_share + settings.reading_share
             if kind < settings.plain_share:
                 pairs = plain_conversation(rng)
             elif with_image:
@@ -336,4 +336,4 @@ def update(
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda argv: main(parse_config(Settings, argv, __doc__))))
+    sys.exit(run(lambda argv: main(parse_config(TinyLlavaSettings, argv, __doc__))))

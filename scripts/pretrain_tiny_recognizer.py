@@ -38,7 +38,7 @@ GROUP = 16  # training identities that share an albedo
 
 
 @dataclass
-class Settings:
+class RecognizerSettings:
     """out: folder for weights and figures. work: folder of what is cached between runs. seed: of everything.
     threads: of torch. identities: faces to train on. views: of a training identity, alternately on black and
     before a background. held_out, held_out_views: identities to measure on, and their views.
@@ -80,13 +80,13 @@ class Faces:
         return self.images[rows].float() / 127.5 - 1
 
 
-def main(settings: Settings) -> None:
+def main(settings: RecognizerSettings) -> None:
     torch.set_num_threads(settings.threads)
     figures = pretrain(HeadModel.builtin(), settings)
     print(json.dumps(figures, indent=2))
 
 
-def pretrain(head: HeadModel, settings: Settings) -> dict[str, float]:
+def pretrain(head: HeadModel, settings: RecognizerSettings) -> dict[str, float]:
     """All three stages; returns the figures that are written beside the weights."""
     torch.manual_seed(settings.seed)
     work, out = Path(settings.work), Path(settings.out)
@@ -120,7 +120,7 @@ def pretrain(head: HeadModel, settings: Settings) -> dict[str, float]:
     return figures
 
 
-def training_identities(head: HeadModel, settings: Settings) -> tuple[Tensor, Tensor]:
+def training_identities(head: HeadModel, settings: RecognizerSettings) -> tuple[Tensor, Tensor]:
     """Shapes (I,S) and albedos (I,A); from the second half on, groups of identities share their albedo."""
     generator = torch.Generator().manual_seed(settings.seed)
     parameters = sample_parameters(head, settings.identities, generator)
@@ -129,7 +129,7 @@ def training_identities(head: HeadModel, settings: Settings) -> tuple[Tensor, Te
     return parameters.shape, albedo
 
 
-def held_out_identities(head: HeadModel, settings: Settings) -> dict[str, tuple[Tensor, Tensor]]:
+def held_out_identities(head: HeadModel, settings: RecognizerSettings) -> dict[str, tuple[Tensor, Tensor]]:
     """Three tests: identities that differ in everything, in shape alone, in albedo alone."""
     generator = torch.Generator().manual_seed(settings.seed + 1)
     parameters = sample_parameters(head, settings.held_out, generator)
@@ -142,7 +142,13 @@ def held_out_identities(head: HeadModel, settings: Settings) -> dict[str, tuple[
 
 
 def cached_faces(
-    path: Path, head: HeadModel, shape: Tensor, albedo: Tensor, views: int, seed: int, settings: Settings
+    path: Path,
+    head: HeadModel,
+    shape: Tensor,
+    albedo: Tensor,
+    views: int,
+    seed: int,
+    settings: RecognizerSettings,
 ) -> Faces:
     """Render every identity `views` times, or read what an earlier run rendered with the same settings."""
     keys = (head.id, seed, len(shape), views, settings.size, settings.landmark_noise)
@@ -157,7 +163,9 @@ def cached_faces(
 
 
 @torch.no_grad()
-def render_faces(head: HeadModel, shape: Tensor, albedo: Tensor, seed: int, settings: Settings) -> Tensor:
+def render_faces(
+    head: HeadModel, shape: Tensor, albedo: Tensor, seed: int, settings: RecognizerSettings
+) -> Tensor:
     """Aligned faces (N,3,56,56) uint8 of shapes (N,S) and albedos (N,A), otherwise random.
 
     Every second one has a background, the others are on black.
@@ -178,7 +186,7 @@ def render_faces(head: HeadModel, shape: Tensor, albedo: Tensor, seed: int, sett
     return torch.cat(images)
 
 
-def train(faces: Faces, settings: Settings) -> TinyNetwork:
+def train(faces: Faces, settings: RecognizerSettings) -> TinyNetwork:
     """ArcFace: cosines to a centre per identity, the true one's angle made harder by the margin."""
     network = TinyNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     centers = nn.Sequential(nn.Linear(faces.coefficients.shape[1], 256), nn.GELU(), nn.Linear(256, FEATURES))
@@ -267,4 +275,4 @@ def auc(positive: Tensor, negative: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda argv: main(parse_config(Settings, argv, __doc__))))
+    sys.exit(run(lambda argv: main(parse_config(RecognizerSettings, argv, __doc__))))

@@ -113,15 +113,15 @@ def test_contact_sheet_places_pictures_in_a_table() -> None:
 
 def test_titles_stay_inside_their_margins() -> None:
     tile = Image.new("RGB", (80, 80), (0, 0, 255))
-    titles, row_titles = ["short", "a title of several words that needs lines"], ["first", "second row"]
-    sheet = array(contact_sheet([[tile, tile]] * 2, titles, row_titles))
+    titles = ["short", "a title of several words that needs lines"]
+    sheet = array(contact_sheet([[tile, tile]] * 2, titles))
     blue = (sheet == [0, 0, 255]).all(axis=2)
     rows, columns = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
     assert blue.sum() == 4 * 80 * 80  # no letter on a picture
     ink = (np.abs(sheet - np.array(INK)).max(axis=2) < 40) & ~blue
-    assert ink[: rows[0], columns[0] :].any() and ink[rows[0] :, : columns[0]].any()
+    assert ink[: rows[0], columns[0] :].any()
     assert not ink[:, -1].any() and not ink[0].any() and not ink[:, 0].any() and not ink[-1].any()
-    assert not ink[rows[0] :, columns[0] :].any()
+    assert not ink[rows[0] :].any()
 
 
 def test_contact_sheet_refuses_what_does_not_fit() -> None:
@@ -130,5 +130,3 @@ def test_contact_sheet_refuses_what_does_not_fit() -> None:
         contact_sheet([[None]])
     with pytest.raises(ValueError, match="1 titles were given for 2 columns"):
         contact_sheet([[tile, tile]], ["one"])
-    with pytest.raises(ValueError, match="2 row titles were given for 1 rows"):
-        contact_sheet([[tile]], row_titles=["one", "two"])

@@ -45,11 +45,11 @@ def train(settings: TrainSettings, parts: TrainingParts, ranks: Ranks, interrupt
     check_can_be_saved(engine)
     meter = MetricMeter(parts.stream.names, settings.objective, ranks)
     step = resume(engine, parts.checkpoint, meter, ranks) if parts.checkpoint else 0
-    run = Run(settings, parts.head.id, ranks, step)
+    directory = Run(settings, parts.head.id, ranks, step)
     clock = Clock(ranks.device)
     batches = parts.stream.steps(step + 1)
     progress = tqdm(
-        total=steps, initial=step, desc=run.path.name, unit="step", mininterval=1.0,
+        total=steps, initial=step, desc=directory.path.name, unit="step", mininterval=1.0,
         disable=not (ranks.first and settings.logging.progress),
     )  # fmt: skip
     engine.train()
@@ -66,28 +66,28 @@ def train(settings: TrainSettings, parts: TrainingParts, ranks: Ranks, interrupt
             norm = engine.get_global_grad_norm()  # before clipping; DeepSpeed has none without ZeRO
             norms = {} if norm is None else {"grad_norm": float(norm)}
             row = {**meter.report(), **rates, **norms, **clock.report()}
-            run.log("train", step, row)
+            directory.log("train", step, row)
             progress.set_postfix(loss=f"{row['loss']:.4f}", refresh=False)
         progress.update()
         paused = time.perf_counter()
         if parts.validation and (step % settings.validation.every == 0 or step == steps):
             values, answers = parts.validation(engine)
             if ranks.first:
-                picture = run.picture(step, parts.validation.sheet(answers))
-                run.answers(step, [vars(answer) for answer in answers])
-                run.log("validation", step, values, picture)
+                picture = directory.picture(step, parts.validation.sheet(answers))
+                directory.answers(step, [vars(answer) for answer in answers])
+                directory.log("validation", step, values, picture)
                 means = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
                 progress.write(f"step {step}: {means}")
         last = step == steps or interrupt.anywhere(ranks)
         if last or (settings.checkpoint.every and step % settings.checkpoint.every == 0):
-            run.checkpoint(step, engine, parts.model, meter, needed=last)
+            directory.checkpoint(step, engine, parts.model, meter, needed=last)
         meter.started += time.perf_counter() - paused  # speeds are those of training
         if last and step < steps:
             if ranks.first:
                 progress.write(f"stopped after step {step}, which is saved; add resume=true to go on")
             break
     progress.close()
-    run.close()
+    directory.close()
 
 
 def launch(argv: list[str]) -> int:

@@ -22,20 +22,19 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from facegpt.chat import ChatSession, Turn, check_text, newest_checkpoint
 from facegpt.commands.output import check_output
 from facegpt.config import MISSING, parse_config
-from facegpt.errors import CheckpointError, ConfigError, FaceGPTError, LandmarkError
+from facegpt.errors import CheckpointError, FaceGPTError, LandmarkError
 from facegpt.export.coefficients import named_coefficients
 from facegpt.export.mesh_io import export_mesh
 from facegpt.export.rigged_head import export_rigged_head
 from facegpt.files import atomic_path, take_lock, write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.machine import default_device
+from facegpt.machine import choose_device
 from facegpt.model.checkpoint import load_facegpt
 from facegpt.perception.align import crop_face
 from facegpt.perception.images import read_image
@@ -43,7 +42,7 @@ from facegpt.perception.landmark_files import read_landmarks
 from facegpt.visualize import head_picture
 
 PICTURE_SIZE = 512
-NO_FACE = 3  # exit code of --expect-face
+NO_FACE_CODE = 3  # exit code of --expect-face
 
 
 @dataclass
@@ -111,20 +110,8 @@ def main(argv: Sequence[str]) -> int:
         raise CheckpointError(f"the model of {checkpoint} speaks a face that is none: {error}") from None
     if settings.expect_face and not turn.faces:
         print("error: the reply has no face; ask in other words, or train longer", file=sys.stderr)
-        return NO_FACE
+        return NO_FACE_CODE
     return 0
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name, "auto": the GPU where there is one. ConfigError for one that is not here."""
-    try:
-        if name == "auto":
-            return default_device()
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"device={name} is none that can be used here ({reason})") from None
-    return torch.device(name)
 
 
 def read_picture(path: Path | None, landmarks: Path | None) -> Image.Image | None:
@@ -224,6 +211,7 @@ def converse(session: ChatSession, writer: Writer, image: Image.Image | None) ->
 
 
 def show(turn: Turn, files: list[Path]) -> None:
+    """Print what was said and which files were written."""
     print(turn.text or "(the model said nothing)")
     for file in files:
         print(f"wrote {file}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import io
@@ -20,6 +19,7 @@ import torch
 
 import facegpt
 from facegpt.commands.doctor_about import ABOUT
+from facegpt.files import sha256
 from facegpt.head.builtin.cache import builtin_head_data, builtin_head_path
 from facegpt.head.files.flame import load_flame
 from facegpt.head.files.format import HeadData, load_head_data
@@ -35,7 +35,7 @@ CORE = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy")
 class Part:
     """One part. state: "found", "missing" or "broken" (there, but it cannot be used; note says why).
 
-    hash: head id, or the first 12 digits of the file's sha256. licence: in a word.
+    hash: head id, or the first 12 digits of the file's sha256. license: in a word.
     without: what works without it. source: where to get it.
     """
 
@@ -60,11 +60,14 @@ class Report:
     parts: list[Part]
 
     def as_dictionary(self) -> dict[str, Any]:
+        """For JSON."""
         return asdict(self)
 
 
 @dataclass
 class Finding:
+    """What a look at a part gives when it is there and works; empty where there is nothing to say."""
+
     version: str = ""
     hash: str = ""
     license: str = ""  # where it is not the same for all of its kind
@@ -86,15 +89,15 @@ def examine(head: str | None = None, recognizer: str | None = None, backbone: st
     """
     # read once, for several parts
     builtin = _outcome(_builtin_head)
-    own = builtin if head is None else _outcome(lambda: _read_head(Path(head)))
+    chosen = builtin if head is None else _outcome(lambda: _read_head(Path(head)))
     llava = ASSETS / "tiny_llava"
     looks: dict[str, Callable[[], Finding]] = {
         "built-in head": lambda: _describe_head(builtin(), BUILTIN_ID),
         "head file": lambda: (
-            _describe_head(own(), head_id(own())) if head else _nothing("none was given (--head FILE)")
+            _describe_head(chosen(), head_id(chosen())) if head else _nothing("none was given (--head FILE)")
         ),
-        "albedo": lambda: _albedo(own()),
-        "landmarks": lambda: _landmarks(own()),
+        "albedo": lambda: _albedo(chosen()),
+        "landmarks": lambda: _landmarks(chosen()),
         "tiny recogniser": lambda: _tiny(TINY_WEIGHTS, TINY_WEIGHTS.with_suffix(".json")),
         "ArcFace": lambda: _arcface(recognizer),
         "tiny LLaVA": lambda: _tiny(llava / "model.safetensors", llava / "pretraining.json"),
@@ -172,11 +175,7 @@ def _package(module: str) -> Finding:
 
 
 def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()[:12]
+    return sha256(path)[:12]
 
 
 def _builtin_head() -> HeadData:

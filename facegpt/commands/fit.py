@@ -26,7 +26,7 @@ from facegpt.export.coefficients import named_coefficients
 from facegpt.export.mesh_io import export_mesh
 from facegpt.export.rigged_head import export_rigged_head
 from facegpt.files import atomic_path, write_json
-from facegpt.fitting.photograph import FitSettings, fit_face
+from facegpt.fitting.photograph import FitSettings, check_fit_size, fit_face
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
@@ -62,7 +62,7 @@ class FitCommandSettings:
     out: folder for the results.
     head: "builtin" or a head file (FLAME .pkl, .npz, .safetensors).
     recognizer: "tiny", an ArcFace file, or "none": no perceptual loss.
-    size: side of the crop in pixels, 32 to 1024.
+    size: side of the crop in pixels, 32 to 2048.
     rigged: write a rigged GLB too.
     """
 
@@ -75,8 +75,7 @@ class FitCommandSettings:
     rigged: bool = False
 
     def __post_init__(self) -> None:
-        if not 32 <= self.size <= 1024:
-            raise ValueError(f"size is {self.size}, 32 to 1024 pixels are needed")
+        check_fit_size(self.size)
         if self.image.resolve() == (self.out / OVERLAY).resolve():
             raise ValueError(f"image={self.image} would be overwritten by a result; choose another out")
 
@@ -105,6 +104,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def weights_and_recognizer(name: str) -> tuple[ObjectiveWeights, Recognizer | None]:
+    """The weights of the fit and the named network; without one ("none") there is no perceptual loss."""
     if name == "none":
         return replace(FIT_WEIGHTS, perceptual=0.0), None
     return FIT_WEIGHTS, load_recognizer(name)

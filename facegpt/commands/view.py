@@ -31,8 +31,8 @@ from facegpt.standins.synthetic import background, photograph, sample_parameters
 from facegpt.visualize import BACKGROUND, INK, contact_sheet, head_picture, to_pil
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG"}
-Part = Literal["mean", "identities", "expressions", "poses", "albedo", "crowd", "training"]
-PARTS: tuple[Part, ...] = get_args(Part)
+SheetPart = Literal["mean", "identities", "expressions", "poses", "albedo", "crowd", "training"]
+PARTS: tuple[SheetPart, ...] = get_args(SheetPart)
 WIDTH = 1900  # pixels of the page, about
 TRAINING_SIZE = 112
 
@@ -225,7 +225,7 @@ class ViewSettings:
 
     sheet: Path = MISSING
     head: str = "builtin"
-    parts: list[Part] | None = None
+    parts: list[SheetPart] | None = None
     size: int = 150
     count: int = 64
     seed: int = 0

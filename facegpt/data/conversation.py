@@ -32,6 +32,7 @@ class Encoded:
     label_mask: list[bool] = field(default_factory=list)
 
     def add(self, ids: Sequence[int], supervised: bool) -> None:
+        """Append ids that are all supervised, or none of them."""
         self.input_ids += ids
         self.label_mask += [supervised] * len(ids)
 

@@ -61,7 +61,13 @@ class FaceRecords(Sequence[FaceRecord]):
 
     @property
     def ids(self) -> list[str]:
+        """The ids of all records, in their order; each is there once."""
         return self.rows.ids
+
+    @property
+    def described(self) -> list[int]:
+        """Indices of the records that have a description."""
+        return [i for i, name in enumerate(self.ids) if self.annotations.get(name, Annotation()).description]
 
     def __len__(self) -> int:
         return len(self.ids)

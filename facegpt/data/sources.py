@@ -18,22 +18,21 @@ from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
 
 LARGEST_LIST = 4_000_000_000  # bytes of an instruction file; LLaVA-1.5's has 1.0e9
 
-Turn = tuple[str, str]  # question and answer
+QuestionAnswer = tuple[str, str]  # question and answer
 
 
 class Source(Protocol):
-    """What a mixture draws from. `name` appears in logs and as `Sample.source`.
-
-    messages: id and turns of sample `index` in its `epoch`-th use, no image is read; sample: all of it.
-    """
+    """What a mixture draws from. `name` appears in logs and as `Sample.source`."""
 
     name: str
 
     def __len__(self) -> int: ...
 
-    def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]: ...
+    def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
+        """Id and turns of sample `index` in its `epoch`-th use; no image is read."""
 
-    def sample(self, index: int, epoch: int) -> Sample: ...
+    def sample(self, index: int, epoch: int) -> Sample:
+        """All of it. Raises SampleError, naming the sample, when it cannot be used."""
 
 
 @dataclass
@@ -58,19 +57,21 @@ class ImageToFace:
         return len(self.records)
 
     def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
+        """See `Source.messages`."""
         name = self.records.ids[index]
         pairs = self.records.annotations.get(name, Annotation()).conversation
         turns = self._turns(pairs, _generator(self.name, self.seed, epoch, index))
         return name, _messages(turns, with_image=True)
 
     def sample(self, index: int, epoch: int) -> Sample:
+        """See `Source.sample`."""
         name, messages = self.messages(index, epoch)
         record = self.records[index]
         asked = any(FACE_TOKEN in message.text for message in messages)
         faces = [face_target(record, self.target_size)] if asked else []
         return Sample(name, self.name, messages, [record.image], faces)
 
-    def _turns(self, pairs: list[Turn], rng: random.Random) -> list[Turn]:
+    def _turns(self, pairs: list[QuestionAnswer], rng: random.Random) -> list[QuestionAnswer]:
         kind = rng.random()
         if not pairs or kind >= self.conversation_rate + self.faceless_rate:
             return [face_request(rng)]
@@ -96,12 +97,7 @@ class TextToFace:
 
     def __init__(self, records: FaceRecords, target_size: int, seed: int = 0) -> None:
         self.records, self.target_size, self.seed = records, target_size, seed
-        annotations = records.annotations
-        self.indices = [
-            index
-            for index, record_id in enumerate(records.ids)
-            if record_id in annotations and annotations[record_id].description
-        ]
+        self.indices = records.described
         if not self.indices:
             raise SampleError(f"{records.path} has no descriptions; write them with data_gen/describe.py")
 
@@ -109,12 +105,14 @@ class TextToFace:
         return len(self.indices)
 
     def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
+        """See `Source.messages`."""
         name = self.records.ids[self.indices[index]]
         rng = _generator(self.name, self.seed, epoch, index)
         request = face_request(rng, self.records.annotations[name].description)
         return name, _messages([request], with_image=False)
 
     def sample(self, index: int, epoch: int) -> Sample:
+        """See `Source.sample`."""
         name, messages = self.messages(index, epoch)
         target = face_target(self.records[self.indices[index]], self.target_size)
         return Sample(name, self.name, messages, [], [target])
@@ -140,11 +138,13 @@ class Instruct:
         return len(self.rows)
 
     def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
+        """See `Source.messages`."""
         row = self.rows[index]
         name = row_name(self.path, index, row)
         return name, instruction_messages(row, len(image_files(row, self.image_folder, name)), name)
 
     def sample(self, index: int, epoch: int) -> Sample:
+        """See `Source.sample`."""
         name, messages = self.messages(index, epoch)
         images = [read_image(file) for file in image_files(self.rows[index], self.image_folder, name)]
         return Sample(name, self.name, messages, images)
@@ -197,7 +197,7 @@ def instruction_messages(row: dict[str, Any], images: int, name: str) -> list[Me
     return messages
 
 
-def _messages(turns: Sequence[Turn], with_image: bool) -> list[Message]:
+def _messages(turns: Sequence[QuestionAnswer], with_image: bool) -> list[Message]:
     messages = []
     for number, (question, answer) in enumerate(turns):
         image = f"{IMAGE_TOKEN}\n" if with_image and number == 0 else ""

@@ -19,13 +19,13 @@ from facegpt.chat import answer, newest_checkpoint
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters, ParameterLayout
-from facegpt.machine import default_device, package_versions
+from facegpt.machine import choose_device, package_versions
 from facegpt.model.checkpoint import load_facegpt, read_description
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply
 from facegpt.sample import Sample
 
-NO_FACE = (
+WHEN_NO_FACE = (
     "Every answer is generated token by token; nothing is teacher forced. Where a request for a face brings "
     "no <FACE>, the mean face is scored in its place."
 )
@@ -41,20 +41,25 @@ class EvaluatedModel:
 
     @property
     def layout(self) -> ParameterLayout:
+        """Sizes of the faces that the model speaks; neck and eyes only where it has learnt them."""
         return self.model.spec.layout
 
-    def mean_face(self, count: int = 1) -> FaceParameters:
+    def mean_face(self) -> FaceParameters:
         """The head's mean parameters in the layout of the model."""
-        return self.head.mean_parameters(count, self.layout.neck, self.layout.eyes)
+        return self.head.mean_parameters(1, self.layout.neck, self.layout.eyes)
 
 
 def open_evaluated_model(
     checkpoint: str, head: str, backbone: str | None = None, device: str = "auto"
 ) -> EvaluatedModel:
-    """Load the newest checkpoint of a run and its head, "builtin" or a head file."""
+    """Load the newest checkpoint of a run and its head, "builtin" or a head file.
+
+    Raises CheckpointError, HeadFileError or HeadMismatchError for what cannot be loaded or does not fit,
+    ConfigError for a device that is not here.
+    """
     folder = newest_checkpoint(checkpoint)
     model_head = HeadModel.open(head)
-    chosen = default_device() if device == "auto" else torch.device(device)
+    chosen = choose_device(device)
     model, _ = load_facegpt(folder, model_head, chosen, backbone=backbone or None)
     return EvaluatedModel(model, model_head.to(chosen), folder)
 
@@ -83,6 +88,7 @@ def first_faces(replies: Sequence[Reply], evaluated: EvaluatedModel) -> FacePara
 
 
 def face_counts(replies: Sequence[Reply]) -> list[int]:
+    """How many faces each reply has."""
     return [0 if reply.faces is None else len(reply.faces) for reply in replies]
 
 

@@ -103,6 +103,7 @@ class Matching:
     ranks: Tensor
 
     def as_json(self) -> dict[str, Any]:
+        """The shares beside chance, with their standard errors."""
         count = len(self.ranks)
         spread = {name: math.sqrt(p * (1 - p) / count) for name, p in self._shares().items()}
         return {

@@ -93,14 +93,9 @@ def described(records: FaceRecords, limit: int) -> list[FaceRecord]:
 
     Raises SampleError, naming the recipe that writes descriptions, when there is none.
     """
-    names = [
-        n
-        for n, i in enumerate(records.ids)
-        if i in records.annotations and records.annotations[i].description
-    ]
-    if not names:
+    if not records.described:
         raise SampleError(
             f"{records.path} has no descriptions of its faces; write them with "
             f"`python data_gen/describe.py --data {records.path}`"
         )
-    return [records[number] for number in names[: limit or None]]
+    return [records[index] for index in records.described[: limit or None]]

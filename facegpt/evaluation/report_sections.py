@@ -16,7 +16,7 @@ from facegpt.evaluation.report_page import definitions, number, strip, table
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.renderer import render
-from facegpt.sample import FaceRecord
+from facegpt.sample import IMAGE_TOKEN, FaceRecord
 from facegpt.visualize import head_picture, overlay, to_pil
 
 NAMES = {"model": "model", "mean_face": "mean face", "mean_face_training": "mean of training faces"}
@@ -43,6 +43,7 @@ class Result:
     records: FaceRecords
 
     def record(self, name: str) -> FaceRecord:
+        """The record of that id; ValueError when the folder has none any more."""
         found: FaceRecord = self.records[self.records.ids.index(name)]
         return found
 
@@ -55,28 +56,34 @@ class Painter:
     size: int
 
     def parameters(self, row: dict[str, Any]) -> FaceParameters:
+        """The face of a row of answers; neck and eyes are told by the length of its vector."""
         vector = torch.tensor([row["parameters"]])
         neck_and_eyes = vector.shape[1] - self.head.layout.total
         layout = self.head.mean_parameters(1, neck_and_eyes in (3, 9), neck_and_eyes in (6, 9)).layout
         return FaceParameters.from_vector(vector, layout)
 
     def photo(self, record: FaceRecord) -> Image.Image:
+        """The photograph at the painter's size."""
         return record.image.resize((self.size, self.size), Image.Resampling.BICUBIC)
 
     @torch.no_grad()
     def rendering(self, face: FaceParameters) -> Image.Image:
+        """The face under its own camera and light, on black."""
         return to_pil(render(self.head, face, self.size).image[0])
 
     @torch.no_grad()
     def overlaid(self, record: FaceRecord, face: FaceParameters) -> Image.Image:
+        """The face rendered over the photograph."""
         shown = render(self.head, face, self.size)
         return overlay(to_tensor(self.photo(record)), shown.image[0], shown.mask[0])
 
-    def head_only(self, face: FaceParameters, clay: bool, yaw: float = 0.0) -> Image.Image:
-        return head_picture(self.head, face, self.size, yaw=yaw, clay=clay)
+    def head_only(self, face: FaceParameters, clay: bool) -> Image.Image:
+        """The head from the front in studio light, with its albedo or as clay."""
+        return head_picture(self.head, face, self.size, clay=clay)
 
 
 def opening(values: dict[str, Any]) -> str:
+    """Title, checkpoint and, where stand-ins were used, what that means; values: of a result file."""
     step = values.get("training", {}).get("step")
     text = "<h1>FaceGPT: faces from photographs and from words</h1>"
     text += f"<p>Checkpoint <code>{_text(values['checkpoint'])}</code>"
@@ -97,6 +104,7 @@ def opening(values: dict[str, Any]) -> str:
 
 
 def number_tables(faces: Result | None, texts: Result | None) -> str:
+    """All tables of `eval/reconstruct.py` (faces) and `eval/text_to_face.py` (texts), as far as they ran."""
     body = "<h2>Numbers</h2>"
     if faces is not None:
         values = faces.values
@@ -135,10 +143,12 @@ def number_tables(faces: Result | None, texts: Result | None) -> str:
 
 
 def error_row(name: str, values: dict[str, Any], names: Sequence[str], digits: int) -> list[str]:
+    """A row of a table: what it says, then the mean of each of `names` with its standard error."""
     return [name, *(number(values[n], digits, values["standard_error"].get(n)) for n in names)]
 
 
 def emission_table(rates: dict[str, Any]) -> str:
+    """How often `<FACE>` came, by the kind of prompt; rates: `emission` of a result file, shares in [0,1]."""
     rows = [
         [KINDS.get(kind, kind), f"{100 * found['share_with_face']:.1f} %", str(found["n"])]
         for kind, found in rates["kinds"].items()
@@ -152,6 +162,7 @@ def emission_table(rates: dict[str, Any]) -> str:
 
 
 def reconstructions(result: Result, painter: Painter, count: int) -> str:
+    """The first `count` faces from photographs, and the worst two of the others."""
     rows = [row for row in result.rows if row["kind"] == "image"]
     worst = sorted(rows[count:], key=lambda row: -row["landmark_error_px"]["model"])[:2]
     body = (
@@ -165,6 +176,7 @@ def reconstructions(result: Result, painter: Painter, count: int) -> str:
 
 
 def reconstruction(result: Result, row: dict[str, Any], painter: Painter) -> str:
+    """One face from a photograph: what was said, and five pictures."""
     record, face = result.record(row["id"]), painter.parameters(row)
     mean = painter.head.mean_parameters()
     pixels = row["landmark_error_px"]
@@ -181,6 +193,7 @@ def reconstruction(result: Result, row: dict[str, Any], painter: Painter) -> str
 
 
 def generated(result: Result, painter: Painter, count: int) -> str:
+    """The first `count` faces from descriptions, beside the true ones."""
     rows = result.rows[:count]
     body = (
         f"<h2>Description to face</h2><p>The first {len(rows)} held-out descriptions. No image goes in; the "
@@ -219,6 +232,7 @@ def conversations(rows: Sequence[dict[str, Any]], each: int = 4) -> str:
 
 
 def closing(results: Sequence[dict[str, Any]]) -> str:
+    """What the terms mean, and the commands, seed, head and versions that made the numbers."""
     terms: dict[str, str] = {}
     for values in results:
         terms |= values["definitions"]
@@ -240,7 +254,7 @@ def _share(found: dict[str, Any], key: str) -> str:
 
 
 def _asked(prompt: str) -> str:
-    return _text(prompt.removeprefix("<image>\n"))
+    return _text(prompt.removeprefix(f"{IMAGE_TOKEN}\n"))
 
 
 def _text(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Files of face parameters: the JSON of one face that the recipes write, and .npz for many faces."""
+"""Files of face parameters: the .json of one face, as `facegpt chat` writes it, and .npz for many faces."""
 
 from __future__ import annotations
 

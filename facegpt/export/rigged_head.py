@@ -81,7 +81,7 @@ def export_rigged_head(
         )
     if not parameters.to_vector().isfinite().all():
         raise ValueError(f"{path.name} is not written: the face has parameters that are not finite")
-    rig = build_rig(head, parameters)
+    rig = face_rig(head, parameters)
     names, weights = list(head.expression_names), parameters.expression[0].tolist()
     glb = GlbWriter()
     metadata = head.data.metadata
@@ -121,7 +121,7 @@ def export_rigged_head(
 
 
 @torch.no_grad()
-def build_rig(head: HeadModel, parameters: FaceParameters) -> FaceRig:
+def face_rig(head: HeadModel, parameters: FaceParameters) -> FaceRig:
     """Take one face apart into what a rig stores, in float64 from the arrays of the head file.
 
     Raises ValueError for parameters of another head's sizes.

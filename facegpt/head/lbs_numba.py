@@ -227,12 +227,9 @@ def _skin(rest, weights, transforms, posed):
         for start in range(0, count, 512):
             size = min(512, count - start)
             _blend(weights, transforms[b], start, size, blended)
-            x, y, z = (
-                rest[b, 0, start : start + size],
-                rest[b, 1, start : start + size],
-                rest[b, 2, start : start + size],
-            )
-            out = posed[b, start : start + size]
+            stop = start + size
+            x, y, z = rest[b, 0, start:stop], rest[b, 1, start:stop], rest[b, 2, start:stop]
+            out = posed[b, start:stop]
             for v in range(size):
                 out[v, 0] = blended[0, v] * x[v] + blended[1, v] * y[v] + blended[2, v] * z[v] + blended[3, v]
                 out[v, 1] = blended[4, v] * x[v] + blended[5, v] * y[v] + blended[6, v] * z[v] + blended[7, v]
@@ -263,6 +260,7 @@ def _skin_backward(rest, weights, transforms, grad, grad_rest, grad_transforms):
     for b in range(rest.shape[0]):
         for start in range(0, count, 512):
             size = min(512, count - start)
+            stop = start + size
             _blend(weights, transforms[b], start, size, blended)
             for v in range(size):
                 g[0, v], g[1, v], g[2, v] = (
@@ -271,26 +269,17 @@ def _skin_backward(rest, weights, transforms, grad, grad_rest, grad_transforms):
                     grad[b, start + v, 2],
                 )
             for d in range(3):
-                out = grad_rest[b, d, start : start + size]
+                out = grad_rest[b, d, start:stop]
                 for v in range(size):
                     out[v] = (
                         blended[d, v] * g[0, v] + blended[4 + d, v] * g[1, v] + blended[8 + d, v] * g[2, v]
                     )
             for j in range(joints):
-                w = weights[j, start : start + size]
+                w = weights[j, start:stop]
                 for c in range(3):
                     row = g[c]
-                    x, y, z = (
-                        rest[b, 0, start : start + size],
-                        rest[b, 1, start : start + size],
-                        rest[b, 2, start : start + size],
-                    )
-                    sx, sy, sz, s1 = (
-                        blended.dtype.type(0),
-                        blended.dtype.type(0),
-                        blended.dtype.type(0),
-                        blended.dtype.type(0),
-                    )
+                    x, y, z = rest[b, 0, start:stop], rest[b, 1, start:stop], rest[b, 2, start:stop]
+                    sx = sy = sz = s1 = blended.dtype.type(0)
                     for v in range(size):
                         share = w[v] * row[v]
                         sx += share * x[v]

@@ -25,9 +25,7 @@ from facegpt.head.parameters import DEFAULT_SCALE, FaceParameters, ParameterLayo
 
 ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
 PLAIN_SKIN = (0.76, 0.60, 0.52)  # colour of a head without texture
-# Taken as 0. The tails of smooth bases end in denormal numbers, with which a product takes four times as
-# long.
-NEGLIGIBLE = 1e-20
+NEGLIGIBLE = 1e-20  # taken as 0: with the denormal tails of smooth bases products take four times as long
 FRAMING_FILL = 0.6  # share of the crop's height that the mean's landmarks span
 FLAT = 1e-6  # metres: what is less high than this is not framed but seen as a head of usual size would be
 NOT_SKIN = ("eyes", "left_eyeball", "right_eyeball", "mouth_interior")
@@ -85,9 +83,8 @@ class HeadModel(nn.Module):
         self.has_correctives = correctives is not None
         stacked = basis if correctives is None else np.concatenate([basis, correctives], 2)
         keep("template", data.v_template.T.reshape(-1))  # (3V,)
-        keep(
-            "basis", stacked.transpose(1, 0, 2).reshape(data.v_template.size, stacked.shape[2])
-        )  # (3V, S+E[+9(J-1)])
+        planar = stacked.transpose(1, 0, 2)
+        keep("basis", planar.reshape(data.v_template.size, -1))  # (3V, S+E[+9(J-1)])
         # the joints are linear in the coefficients too, so they need no product over all vertices
         keep("joint_template", (regressor @ data.v_template).reshape(-1))  # (3J,)
         joint_basis = np.einsum("jv,vck->jck", regressor, basis, optimize=True)

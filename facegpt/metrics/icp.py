@@ -36,7 +36,7 @@ def icp(
     source: np.ndarray,
     target: np.ndarray,
     target_normals: np.ndarray,
-    scale: bool = False,
+    free_scale: bool = False,
     iterations: int = 50,
     tolerance: float = 1e-7,
 ) -> Alignment:
@@ -44,9 +44,9 @@ def icp(
 
     Starts with both centroids on each other, then pairs every source point with its nearest target point and
     minimises the squared distances to the tangent planes there, until a step moves no point by more than
-    `tolerance` (in the points' unit) or the iterations are used up. `scale` frees a seventh parameter; leave
-    it off for heads in metres. All points count: crop both surfaces to the same region first. Needs a start
-    within some 20 degrees.
+    `tolerance` (in the points' unit) or the iterations are used up. `free_scale` frees a seventh parameter;
+    leave it off for heads in metres. All points count: crop both surfaces to the same region first. Needs a
+    start within some 20 degrees.
     """
     tree = cKDTree(target)
     factor, rotation = 1.0, np.eye(3)
@@ -59,11 +59,11 @@ def icp(
         normals, center = target_normals[index], moved.mean(axis=0)
         arms = moved - center  # rotate about the centroid: better conditioned than about the origin
         rows = [np.cross(arms, normals), normals]
-        if scale:
+        if free_scale:
             rows.append(np.sum(arms * normals, axis=1, keepdims=True))
         distances = np.sum((target[index] - moved) * normals, axis=1)
         update = np.linalg.lstsq(np.concatenate(rows, axis=1), distances, rcond=None)[0]
-        turn, growth = Rotation.from_rotvec(update[:3]).as_matrix(), 1 + (update[6] if scale else 0.0)
+        turn, growth = Rotation.from_rotvec(update[:3]).as_matrix(), 1 + (update[6] if free_scale else 0.0)
         factor, rotation = growth * factor, turn @ rotation
         translation = growth * turn @ (translation - center) + center + update[3:6]
         shift = np.abs(factor * source @ rotation.T + translation - moved).max()

@@ -73,6 +73,7 @@ class FaceGPT(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.face_head.mean.device
 
     def train(self, mode: bool = True) -> FaceGPT:

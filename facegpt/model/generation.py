@@ -160,7 +160,7 @@ def any_unfinished(unfinished: Tensor, synced_gpus: bool) -> bool:
 
 
 def _reply(model: FaceGPT, row: int, ids: Tensor, emitted: EmittedFaces, faces: FaceParameters) -> Reply:
-    of_row = torch.nonzero(emitted.rows == row)[:, 0]
+    in_row = torch.nonzero(emitted.rows == row)[:, 0]
     said = ids[:-1] if int(ids[-1]) in end_token_ids(model) else ids  # an end token need not be "special"
     text = model.processor.tokenizer.decode(said, skip_special_tokens=True).strip()
-    return Reply(text, ids, faces[of_row] if len(of_row) else None, emitted.probabilities[of_row])
+    return Reply(text, ids, faces[in_row] if len(in_row) else None, emitted.probabilities[in_row])

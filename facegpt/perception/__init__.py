@@ -1,1 +1,1 @@
-"""Frozen eyes: landmark files, crops, alignment and recognition features."""
+"""Frozen eyes: images and landmark files, crops, alignment, recognition features, skin."""

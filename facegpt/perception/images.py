@@ -75,7 +75,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     # Of PNG and PPM, Pillow's 32-bit mode I holds numbers of 16 bits.
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if sixteen_bits or image.mode == "F":
-        image = _to_grey(image)
+        image = _to_gray(image)
     elif image.mode == "I":
         raise ValueError("32-bit whole numbers, which have no known white")
     elif image.mode == "P" and "transparency" in image.info:
@@ -83,9 +83,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
+def _to_gray(image: Image.Image) -> Image.Image:
     """8-bit grey of an image of 16-bit numbers or of floating-point ones in [0,1], strip by strip."""
-    grey = Image.new("L", image.size)
+    gray = Image.new("L", image.size)
     for top in range(0, image.height, STRIP):
         values = np.asarray(image.crop((0, top, image.width, min(top + STRIP, image.height))))
         if image.mode == "F":
@@ -97,5 +97,5 @@ def _to_grey(image: Image.Image) -> Image.Image:
             values = values * 255 + 0.5
         else:
             values = values // 257 + (values % 257 > 128)
-        grey.paste(Image.fromarray(values.astype(np.uint8)), (0, top))
-    return grey
+        gray.paste(Image.fromarray(values.astype(np.uint8)), (0, top))
+    return gray

@@ -33,7 +33,7 @@ class ConvUnit(nn.Module):
             self.norm = nn.Identity()
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut (He et al. 2016)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -65,10 +65,10 @@ class TinyNetwork(nn.Module):
         super().__init__()
         self.stem = ConvUnit(3, WIDTHS[0], 3, 1, 1)
         self.blocks = nn.Sequential(
-            Block(WIDTHS[0], WIDTHS[1], 2),  # 28 x 28
-            Block(WIDTHS[1], WIDTHS[2], 2),  # 14 x 14
-            Block(WIDTHS[2], WIDTHS[2], 1),
-            Block(WIDTHS[2], WIDTHS[3], 2),  # 7 x 7
+            ResidualBlock(WIDTHS[0], WIDTHS[1], 2),  # 28 x 28
+            ResidualBlock(WIDTHS[1], WIDTHS[2], 2),  # 14 x 14
+            ResidualBlock(WIDTHS[2], WIDTHS[2], 1),
+            ResidualBlock(WIDTHS[2], WIDTHS[3], 2),  # 7 x 7
         )
         self.pool = ConvUnit(WIDTHS[3], WIDTHS[3], 7, groups=WIDTHS[3])
         self.head = ConvUnit(WIDTHS[3], FEATURES, 1)

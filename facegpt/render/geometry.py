@@ -28,6 +28,7 @@ class SurfaceSamples:
     normals: Tensor
 
     def geometry(self) -> Geometry:
+        """The same as images; see `Rendering`."""
         fragments = pixel_fragments(self.triangle, self.weights, self.depth, self.pixels)
         return Geometry(to_image(self.normals, self.pixels), fragments.depth, fragments)
 

@@ -20,17 +20,17 @@ def barycentric_weights(points: Tensor, pixels: Pixels) -> Tensor:
 
     points (2,B*V): x, y of the vertices in pixels.
     """
-    weights: Tensor = _BarycentricWeights.apply(points, pixels.rows, pixels.centers)
+    weights: Tensor = _TorchWeights.apply(points, pixels.rows, pixels.centers)
     return weights
 
 
 def interpolate(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     """Interpolate attributes: table (C,R), rows (3,P) into it, weights (3,P) -> (C,P)."""
-    values: Tensor = _Interpolate.apply(table, rows, weights)
+    values: Tensor = _TorchInterpolation.apply(table, rows, weights)
     return values
 
 
-class _BarycentricWeights(torch.autograd.Function):
+class _TorchWeights(torch.autograd.Function):
     """With Σ w_j v_j = p for a fixed pixel p, moving v_j by δ changes the weights like moving p by -w_j δ."""
 
     @staticmethod
@@ -63,7 +63,7 @@ class _BarycentricWeights(torch.autograd.Function):
         return grad_points, None, None
 
 
-class _Interpolate(torch.autograd.Function):
+class _TorchInterpolation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
         corners = table.index_select(1, rows.flatten()).reshape(len(table), *rows.shape)

@@ -59,18 +59,18 @@ def ambient(strength: float = 1.0, batch: int = 1) -> Tensor:
     return lighting
 
 
-def directional(direction: Tensor, strength: Tensor, ambient: Tensor) -> Tensor:
+def directional(direction: Tensor, strength: Tensor, ambient_color: Tensor) -> Tensor:
     """A distant light plus ambient light, as (B,27).
 
     direction (B,3): from the face towards the light, world frame, any length. strength (B,3): RGB of the
-    light, before the clamped cosine. ambient (B,3): RGB added everywhere.
+    light, before the clamped cosine. ambient_color (B,3): RGB added everywhere.
     The clamped cosine is projected on the nine bands: for t = cos of the angle between normal and light the
-    shading is strength (1/4 + t/2 + 5/32 (3t²-1)) + ambient; it stays above -0.04 strength.
+    shading is strength (1/4 + t/2 + 5/32 (3t²-1)) + ambient_color; it stays above -0.04 strength.
     """
     toward = torch.nn.functional.normalize(direction, dim=-1)
     # A basis constant is (cosine factor) x (harmonic's norm); the light's own harmonic needs the norm alone.
     share = sh_basis(toward) * direction.new_tensor(_COSINE_FACTORS)
     lighting = share[:, :, None] * strength[:, None, :]  # (B, 9, 3)
     constant = torch.zeros_like(lighting)
-    constant[:, 0] = ambient * math.sqrt(4 * math.pi)
+    constant[:, 0] = ambient_color * math.sqrt(4 * math.pi)
     return (lighting + constant).flatten(1)

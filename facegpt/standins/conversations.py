@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from facegpt.data.templates import ASPECT_QUESTIONS, FACE_QUESTIONS, describe_aspects
-from facegpt.sample import Message
+from facegpt.sample import IMAGE_TOKEN, Message
 from facegpt.standins.language import (
     ASPECTS,
     TURN_QUESTIONS,
@@ -84,7 +84,7 @@ def to_messages(pairs: list[tuple[str, str]], image: bool) -> list[Message]:
     """Question-answer pairs as a conversation; the image goes before the first question."""
     messages = []
     for turn, (question, answer) in enumerate(pairs):
-        messages.append(Message("user", f"<image>\n{question}" if image and turn == 0 else question))
+        messages.append(Message("user", f"{IMAGE_TOKEN}\n{question}" if image and turn == 0 else question))
         messages.append(Message("assistant", answer))
     return messages
 

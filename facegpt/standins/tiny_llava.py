@@ -30,8 +30,7 @@ SPARE_ROWS = 30  # at least so many unused vocabulary rows, as llava-1.5-7b-hf h
 
 @dataclass(frozen=True)
 class TinySize:
-    """Sizes of the stand-in; the defaults are those of the shipped weights: 3.2 million parameters, 6.3 MB in
-    bfloat16.
+    """Sizes of the stand-in; by default those of the shipped one: 3.2 million parameters, 6.3 MB in bfloat16.
 
     vocab_size counts rows of the embedding, spare ones included. The CLS token is dropped and the last vision
     layer feeds the projector, so no layer of the tower is computed or trained in vain.
@@ -52,6 +51,7 @@ class TinySize:
 
     @property
     def image_tokens(self) -> int:
+        """How many tokens the language model gets for an image."""
         return (self.image // self.patch) ** 2
 
 

@@ -22,6 +22,7 @@ from facegpt.model.facegpt import FaceGPT
 from facegpt.sample import Batch
 from facegpt.training.settings import OptimizationSettings
 
+# Of DeepSpeed's JSON: the YAML sets them, so there is one place to look for each number.
 OWNED_KEYS = (
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -29,7 +30,7 @@ OWNED_KEYS = (
     "gradient_clipping",
     "optimizer",
     "scheduler",
-)  # of DeepSpeed's JSON: the YAML sets them, so there is one place to look for each number
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
@@ -65,6 +67,7 @@ class Ranks:
         return [text for text in self.gather(complaint) if text]
 
     def barrier(self) -> None:
+        """Wait until every rank has come here."""
         if self.world > 1:
             torch.distributed.barrier()
 
@@ -238,6 +241,7 @@ def group_names(engine: Any) -> list[str]:
 
 
 def zero_stage(engine: Any) -> int:
+    """0 (nothing is split) to 3 (weights are, too)."""
     return int(engine.zero_optimization_stage())
 
 

@@ -125,6 +125,7 @@ class Clock:
         self.seconds: dict[str, float] = defaultdict(float)
 
     def begin_step(self, logged: bool) -> None:
+        """Say whether the coming step is one whose times will be reported."""
         self.on = logged or not self.cuda
         self.steps += self.on
 

@@ -195,9 +195,9 @@ def _read_pickles(folder: Path, rank: int) -> dict[str, Any]:
     try:
         optimizer = common["optimizer"]
         if optimizer is None:
-            own = read((f"{place}_optim_states.pt", f"bf16_{place}_optim_states.pt"))
+            rank_states = read((f"{place}_optim_states.pt", f"bf16_{place}_optim_states.pt"))
             optimizer = {
-                key: value for key, value in own["optimizer_state_dict"].items() if key not in UNUSED
+                key: value for key, value in rank_states["optimizer_state_dict"].items() if key not in UNUSED
             }
         if "loss_scaler" in optimizer:
             optimizer["loss_scaler"] = dict(vars(optimizer["loss_scaler"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facegpt.errors import CheckpointError, ConfigError, RunFinished
-from facegpt.files import is_temporary, write_json
+from facegpt.files import is_temporary, sha256, write_json
 from facegpt.head.model import HeadModel
 from facegpt.model.backbone import resolve_dtype
 from facegpt.model.checkpoint import read_description, run_checkpoints
@@ -21,7 +20,6 @@ from facegpt.training.optimizer_state import read_state
 from facegpt.training.settings import TrainSettings
 
 STATE, CHECKSUMS, RUN = "training.json", "checksums.json", "run.json"
-BLOCK = 1 << 20
 # What a resumed run may do otherwise: it changes no step, or only how many there are. (The decay of the
 # learning rate is then drawn anew to the new end.)
 FREE = re.compile(
@@ -100,7 +98,7 @@ def is_run(path: Path) -> bool:
 
 def training_state(settings: TrainSettings, head_id: str, ranks: Ranks) -> dict[str, Any]:
     """What must be equal when a run goes on: all that decides what its next steps do."""
-    drawn = {name: asdict(own) for name, own in settings.data.sources.items() if own.weight > 0}
+    drawn = {name: asdict(source) for name, source in settings.data.sources.items() if source.weight > 0}
     for source in drawn.values():
         source["path"] = os.path.join(settings.data.folder, source["path"])
         source["images"] = source["images"] and os.path.join(settings.data.folder, source["images"])
@@ -123,6 +121,7 @@ def training_state(settings: TrainSettings, head_id: str, ranks: Ranks) -> dict[
 
 
 def write_training_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
+    """Write training.json; state: of `training_state`."""
     write_json(checkpoint / STATE, {"format": 2, "step": step, **state})
 
 
@@ -131,14 +130,6 @@ def write_checksums(checkpoint: Path, known: dict[str, str]) -> None:
     names = (path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file())
     sums = {name: known.get(name) or sha256(checkpoint / name) for name in sorted(names)}
     write_json(checkpoint / CHECKSUMS, sums)
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 
 from facegpt.config import save_config
 from facegpt.errors import FaceGPTError, TrainingError
-from facegpt.files import append_jsonl, atomic_path, flush, read_jsonl, remove, seal, write_json
+from facegpt.files import append_jsonl, atomic_path, flush, read_jsonl, remove, seal, sha256, write_json
 from facegpt.machine import package_versions
 from facegpt.model.checkpoint import run_checkpoints, save_checkpoint
 from facegpt.model.facegpt import FaceGPT
@@ -41,7 +41,6 @@ from facegpt.training.resume import (
     RUN,
     STATE,
     check_directory,
-    sha256,
     training_state,
     write_checksums,
     write_training_state,

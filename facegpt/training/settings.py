@@ -45,6 +45,7 @@ class FaceHeadOptions:
     scales: dict[str, list[float]] = field(default_factory=dict)
 
     def settings(self) -> FaceHeadSettings:
+        """As the model takes them; ConfigError for widths or scales that are too large or no numbers."""
         scales = {name: tuple(values) for name, values in self.scales.items()}
         return FaceHeadSettings(None if self.widths is None else tuple(self.widths), scales)
 

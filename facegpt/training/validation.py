@@ -43,6 +43,8 @@ Drawing = Callable[[FaceParameters], Image.Image]
 
 @dataclass
 class Prompt:
+    """What is asked about record number `record`; kind: one of `IMAGE`, `TEXT`, `CHAT`."""
+
     record: int
     kind: str
     sample: Sample

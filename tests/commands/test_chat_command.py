@@ -117,7 +117,7 @@ def test_a_reply_without_a_face_is_an_error_when_one_is_expected(
     monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn("No.", [], []))
     arguments = words(folder, tmp_path / "out", "--prompt", "Who?")
     assert run(chat.main, arguments) == 0
-    assert run(chat.main, [*arguments, "--expect-face"]) == chat.NO_FACE == 3
+    assert run(chat.main, [*arguments, "--expect-face"]) == chat.NO_FACE_CODE == 3
     assert "has no face" in capsys.readouterr().err
     assert run(chat.main, [*words(folder, tmp_path / "out"), "--expect-face"]) == 2
 

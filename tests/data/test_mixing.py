@@ -35,10 +35,10 @@ def test_every_stretch_has_the_proportions_of_the_weights():
 def test_a_source_repeats_nothing_within_an_epoch_and_reorders_the_next():
     found = positions(Mixture(WEIGHTS, LENGTHS), range(3000))
     for source, length in enumerate(LENGTHS):
-        own = [p for p in found if p.source == source]
-        assert [p.epoch for p in own] == [i // length for i in range(len(own))]
-        for epoch in range(len(own) // length):
-            assert sorted(p.index for p in own if p.epoch == epoch) == list(range(length))
+        drawn = [p for p in found if p.source == source]
+        assert [p.epoch for p in drawn] == [i // length for i in range(len(drawn))]
+        for epoch in range(len(drawn) // length):
+            assert sorted(p.index for p in drawn if p.epoch == epoch) == list(range(length))
     first, second = ([p.index for p in found if p.source == 0 and p.epoch == e] for e in (0, 1))
     assert first != second and first != sorted(first)
 

@@ -72,7 +72,7 @@ def test_icp_recovers_a_rigid_motion_exactly():
 def test_icp_with_scale_recovers_a_similarity():
     target, normals = bumpy_cap(0)
     source = (target - SHIFT) @ TURN / 1.07
-    found = icp(source, target, normals, scale=True)
+    found = icp(source, target, normals, free_scale=True)
     assert np.isclose(found.scale, 1.07, atol=1e-6)
     assert np.allclose(found.apply(source), target, atol=1e-6)
     rigid = icp(source, target, normals)

@@ -113,7 +113,7 @@ def test_another_backbone_is_refused(saved: Path) -> None:
         load_facegpt(saved, HEAD, backbone=small_backbone(9))
 
 
-def test_a_backbone_in_bfloat16_is_recognised(saved: Path) -> None:
+def test_a_backbone_in_bfloat16_is_recognized(saved: Path) -> None:
     backbone, processor = small_backbone(8)
     for parameter in backbone.parameters():
         parameter.data = parameter.data.bfloat16()

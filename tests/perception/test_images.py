@@ -81,7 +81,7 @@ def test_a_decompression_bomb_is_refused_before_decoding(tmp_path):
 RAMP = np.linspace(0, 1, 256).reshape(16, 16)
 
 
-def greys(path):
+def grays(path):
     image = read_image(path)
     assert image.mode == "RGB"
     values = np.asarray(image).astype(int)
@@ -92,23 +92,23 @@ def greys(path):
 @pytest.mark.parametrize(
     ("name", "mode"), [("a.png", "I;16"), ("a.tif", "I;16"), ("b.tif", "I;16B"), ("a.pgm", "I;16")]
 )
-def test_grey_of_16_bits_keeps_its_range(tmp_path, name, mode):
+def test_gray_of_16_bits_keeps_its_range(tmp_path, name, mode):
     values = np.round(RAMP * 65535).astype(">u2" if mode == "I;16B" else "<u2")
     Image.frombytes(mode, (16, 16), values.tobytes()).save(tmp_path / name)
-    assert (greys(tmp_path / name) == np.arange(256).reshape(16, 16)).all()
+    assert (grays(tmp_path / name) == np.arange(256).reshape(16, 16)).all()
     buffer = BytesIO((tmp_path / name).read_bytes())
-    assert (np.asarray(decode_image(buffer.getvalue(), "bytes"))[..., 1] == greys(tmp_path / name)).all()
+    assert (np.asarray(decode_image(buffer.getvalue(), "bytes"))[..., 1] == grays(tmp_path / name)).all()
 
 
 def test_16_bits_are_rounded_to_the_nearest_of_8(tmp_path):
     values = np.arange(65536, dtype=np.uint16).reshape(512, 128)  # two strips
     Image.fromarray(values).save(tmp_path / "a.png")
-    assert (greys(tmp_path / "a.png") == np.rint(values / 257)).all()
+    assert (grays(tmp_path / "a.png") == np.rint(values / 257)).all()
 
 
-def test_floating_point_colours_lie_between_0_and_1(tmp_path):
+def test_floating_point_colors_lie_between_0_and_1(tmp_path):
     Image.fromarray(RAMP.astype(np.float32)).save(tmp_path / "a.tif")
-    assert (greys(tmp_path / "a.tif") == np.arange(256).reshape(16, 16)).all()
+    assert (grays(tmp_path / "a.tif") == np.arange(256).reshape(16, 16)).all()
     for values in (RAMP * 255, RAMP - 0.5, RAMP * np.nan, np.full((16, 16), np.inf)):
         Image.fromarray(values.astype(np.float32)).save(tmp_path / "b.tif")
         with pytest.raises(ImageError, match=r"b\.tif.*must be in \[0,1\]"):
@@ -122,7 +122,7 @@ def test_whole_numbers_of_32_bits_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("transparency", [3, bytes(range(256))])
-def test_a_palette_with_transparency_shows_its_colours(tmp_path, transparency):
+def test_a_palette_with_transparency_shows_its_colors(tmp_path, transparency):
     image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16), "P")
     image.putpalette([value for index in range(256) for value in (index, 255 - index, 7)])
     image.save(tmp_path / "a.png", transparency=transparency)

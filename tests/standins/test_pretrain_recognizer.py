@@ -12,7 +12,7 @@ from facegpt.perception.recognizer import load_recognizer
 
 recipe = load_recipe("scripts/pretrain_tiny_recognizer.py")
 GROUP = recipe.GROUP
-Settings = recipe.Settings
+RecognizerSettings = recipe.RecognizerSettings
 arcface_loss = recipe.arcface_loss
 auc = recipe.auc
 held_out_identities = recipe.held_out_identities
@@ -55,7 +55,7 @@ def test_rank_one_compares_probes_with_the_gallery_only():
 
 
 def test_identities_share_what_they_should():
-    head, settings = small_head(), Settings(identities=2 * GROUP, held_out=4)
+    head, settings = small_head(), RecognizerSettings(identities=2 * GROUP, held_out=4)
     shape, albedo = training_identities(head, settings)
     assert len(shape.unique(dim=0)) == 2 * GROUP and len(albedo.unique(dim=0)) == GROUP + 1
     tests = held_out_identities(head, settings)
@@ -65,7 +65,7 @@ def test_identities_share_what_they_should():
 
 
 def test_a_run_in_miniature_writes_weights_that_load(tmp_path):
-    settings = Settings(
+    settings = RecognizerSettings(
         out=str(tmp_path / "out"), work=str(tmp_path / "work"),
         identities=8, views=2, held_out=4, held_out_views=2, size=48, steps=3, batch=8,
     )  # fmt: skip

@@ -83,7 +83,7 @@ def test_what_a_head_without_masks_and_texture_cannot_teach_is_one_line(
     assert said(monkeypatch, capfd, world.overrides(tmp_path / "run"), code=0) == []
 
 
-def test_a_recogniser_of_another_input_is_refused(world, ranks, monkeypatch, capfd, tmp_path):
+def test_a_recognizer_of_another_input_is_refused(world, ranks, monkeypatch, capfd, tmp_path):
     gray = Recognizer(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()))
     monkeypatch.setattr(preparation, "load_recognizer", lambda name: gray)
     (line,) = said(monkeypatch, capfd, world.overrides(tmp_path / "run"))

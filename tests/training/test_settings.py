@@ -41,18 +41,18 @@ def test_no_training_configuration_learns_from_parameters_and_its_deepspeed_file
 @pytest.mark.parametrize("folder", [None, "llava-7b", "photos"])
 def test_the_objective_is_the_methods_by_default_and_in_the_real_configurations(folder):
     path = None if folder is None else CONFIGS / folder / "train.yaml"
-    own = load_config(TrainSettings, path, [] if folder else ["run=a", SOURCE]).objective
-    assert (own.text, own.face) == (1.0, 0.1)
-    assert (own.pixel, own.perceptual, own.landmark, own.regularization) == (0.5, 0.25, 5e-4, 0.1)
+    loaded = load_config(TrainSettings, path, [] if folder else ["run=a", SOURCE]).objective
+    assert (loaded.text, loaded.face) == (1.0, 0.1)
+    assert (loaded.pixel, loaded.perceptual, loaded.landmark, loaded.regularization) == (0.5, 0.25, 5e-4, 0.1)
 
 
 def test_the_real_configuration_has_the_published_numbers():
-    own = load_config(TrainSettings, CONFIGS / "llava-7b" / "train.yaml")
-    assert own.model.backbone == "llava-hf/llava-1.5-7b-hf"
-    optimization = own.optimization
+    loaded = load_config(TrainSettings, CONFIGS / "llava-7b" / "train.yaml")
+    assert loaded.model.backbone == "llava-hf/llava-1.5-7b-hf"
+    optimization = loaded.optimization
     assert (optimization.lr, optimization.weight_decay, optimization.warmup) == (2e-5, 0.0, 100)
     assert (optimization.batch, optimization.accumulation) == (8, 4)
-    assert {source.kind for source in own.data.sources.values()} == {
+    assert {source.kind for source in loaded.data.sources.values()} == {
         "image_to_face",
         "text_to_face",
         "instruct",
@@ -86,17 +86,17 @@ def test_a_wrong_setting_is_an_error_that_names_it(override, word):
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_gets_the_batch_of_the_yaml_and_autocast_only_with_bfloat16(stage):
-    own = OptimizationSettings(
+    settings = OptimizationSettings(
         batch=3, accumulation=5, deepspeed=str(CONFIGS / f"deepspeed/zero{stage}.json")
     )
-    config = deepspeed_config(own, bfloat16=True)
+    config = deepspeed_config(settings, bfloat16=True)
     assert config["zero_optimization"]["stage"] == stage
     assert config["train_micro_batch_size_per_gpu"] == 3
     assert config["gradient_accumulation_steps"] == 5
     autocast = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
     assert config["torch_autocast"] == autocast
     assert hasattr(torch, config["torch_autocast"]["dtype"])
-    assert "torch_autocast" not in deepspeed_config(own, bfloat16=False)
+    assert "torch_autocast" not in deepspeed_config(settings, bfloat16=False)
 
 
 @pytest.mark.parametrize(

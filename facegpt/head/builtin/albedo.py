@@ -246,8 +246,10 @@ def _melanin(c: Canvas, m: dict[str, Array], face: Array) -> Array:
 
 
 def tone_patterns(c: Canvas, face: Array, named: Array, count: int) -> Array:
-    """(H,W,3,count): smooth symmetric variation of tone, finer and weaker one after the other, orthogonal to
-    each other and to the named components (H,W,3,N)."""
+    """(H,W,3,count): smooth symmetric variation of tone, finer and weaker one after the other.
+
+    They are orthogonal to each other and to the named components (H,W,3,N).
+    """
     generator = np.random.default_rng(11)
     tints = np.array([[1, 0.95, 0.85], [0.5, -0.25, -0.2], [0.4, 0.35, -0.1]])
     place = np.stack([c.ax, c.y, c.z], -1)

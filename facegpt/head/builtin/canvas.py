@@ -64,8 +64,7 @@ class Canvas:
         return near * smoothstep((self.z - 25) / 25) * self.on(*FRONT)
 
     def noise(self, length: float, seed: int) -> Array:
-        """Noise (H,W) of unit variance whose blotches are about `length` mm wide; flat where texels are
-        too coarse to show it."""
+        """Noise (H,W) of unit variance, blotches about `length` mm wide; flat where texels are too coarse."""
         return volume_noise(self.points, length, seed) * self._resolved(length)
 
     def strands(self, flow: Array, width: float, length: float, seed: int) -> Array:
@@ -89,8 +88,8 @@ def canvas(head: HeadMesh, uv: Array, uv_triangles: Array) -> Canvas:
     points = points[nearest[0], nearest[1]]
     names = list(dict.fromkeys(head.triangle_part.tolist()))
     code = {name: number for number, name in enumerate(names)}
-    of_triangle = np.array([code[name] for name in head.triangle_part.tolist()])
-    part = of_triangle[np.maximum(triangle, 0)][nearest[0], nearest[1]]
+    triangle_code = np.array([code[name] for name in head.triangle_part.tolist()])
+    part = triangle_code[np.maximum(triangle, 0)][nearest[0], nearest[1]]
     steps = np.stack([np.linalg.norm(step, axis=-1) for step in np.gradient(points, axis=(0, 1))])
     texel = np.minimum(median_filter(steps.max(0), 3), 20.0)
     return Canvas(points, part, names, texel)

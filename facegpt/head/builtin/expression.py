@@ -219,9 +219,8 @@ def _lip_roll(head: HeadMesh, lip: int) -> Array:
     border = anatomy.UPPER_LIP if lip > 0 else anatomy.LOWER_LIP
     line = np.interp(x, anatomy.LIP_LINE[:, 0], anatomy.LIP_LINE[:, 1])
     edge = np.interp(x, border[:, 0], border[:, 1])
-    depth = (
-        (y - edge) * -lip / np.maximum((edge - line) * lip, 1.5)
-    )  # 0 on the border of the red, 1 on the rim
+    # 0 on the border of the red, 1 on the rim
+    depth = (y - edge) * -lip / np.maximum((edge - line) * lip, 1.5)
     share = np.interp(depth, [-0.8, -0.3, 0.0, 0.25, 0.5], [0, 0.05, 0.18, 0.72, 1.0])
     side = lip_side(head)
     share *= (z > 90) * (side == lip) * _soft_skin(head)

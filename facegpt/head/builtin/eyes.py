@@ -12,8 +12,7 @@ IRIS_ANGLE = np.arcsin(5.9 / anatomy.EYE_RADIUS)
 PUPIL_ANGLE = np.arcsin(2.1 / anatomy.EYE_RADIUS)
 POLAR_DEGREES = np.array([8.0, 15.0, 20.0, 23.2, 27.0, 34.0, 43.0, 54.0, 68.0, 88.0, 115.0, 147.0])
 SEGMENTS = 20
-# Inner lid rings: (radius in mm about the eye centre, share of the way from the rim outwards along the
-# sphere)
+# Inner lid rings: (radius in mm about the eye's centre, share of the way outwards along the sphere)
 INNER_RINGS = ((15.8, 0.0), (15.6, 0.10), (15.5, 0.34))
 
 
@@ -39,8 +38,7 @@ def polar_angle(points: Array) -> Array:
 
 
 def seat_rim(rim: Array) -> Array:
-    """The lids' rim (n,3) brought to a thin margin above the eyeball; directions from the eye centre are
-    kept."""
+    """The lids' rim (n,3) at a thin margin above the eyeball, in its directions from the eye's centre."""
     away = rim - anatomy.EYE_CENTER
     radius = np.linalg.norm(away, axis=1, keepdims=True)
     return anatomy.EYE_CENTER + away / radius * np.clip(

@@ -12,7 +12,6 @@ from facegpt.head.nearest import nearest_points
 
 Array = np.ndarray
 
-
 CANDIDATES = 40  # triangles looked at: around the lids and lips they are of very different size
 
 
@@ -94,15 +93,8 @@ FRONTAL: dict[str, list[tuple[float, float]]] = {
     "chin": [(0, -86), (0, -94), (0, -102)],
     "left_chin": [(12, -88), (14, -99), (26, -92)],
 }  # fmt: skip
-OVAL_CAPSULE = (
-    (72, 12),
-    (69, 24),
-    (63, 36),
-    (54, 47),
-    (43, 54),
-    (30, 58),
-    (15, 59),
-)  # azimuth in degrees, arc
+# The upper oval of the face: azimuth in degrees, arc.
+OVAL_CAPSULE = ((72, 12), (69, 24), (63, 36), (54, 47), (43, 54), (30, 58), (15, 59))
 
 
 def dense_landmarks(head: HeadMesh) -> tuple[Array, Array, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
@@ -22,9 +24,20 @@ def lid_hold_left(head: HeadMesh) -> Array:
     return hold
 
 
-def _lid_angles(head: HeadMesh) -> tuple[Array, Array, Array, Array, Array]:
-    """For the left eye: away (V,3) from its centre, elevation (V,), elevation of the upper and of the lower
-    rim at each vertex's x (V,), and which vertices (V,) the lids' turn may move."""
+class LidAngles(NamedTuple):
+    """For the left eye: away (V,3) from its centre, elevation (V,), elevation of the upper and lower rim.
+
+    top, bottom (V,): of the rims, at each vertex's x. near (V,) bool: what the lids' turn may move.
+    """
+
+    away: Array
+    elevation: Array
+    top: Array
+    bottom: Array
+    near: Array
+
+
+def _lid_angles(head: HeadMesh) -> LidAngles:
     away = head.vertices - anatomy.EYE_CENTER
     elevation = np.arctan2(away[:, 1], away[:, 2])
     loop = head.skin.eye_loop
@@ -35,7 +48,7 @@ def _lid_angles(head: HeadMesh) -> tuple[Array, Array, Array, Array, Array]:
     bottom = np.interp(away[:, 0], away[lower, 0], elevation[lower])
     near = (np.linalg.norm(away, axis=1) < 32) & (away[:, 2] > 0)
     near[head.parts["left_eyeball"]] = False
-    return away, elevation, top, bottom, near
+    return LidAngles(away, elevation, top, bottom, near)
 
 
 def lid_turn(head: HeadMesh, degrees: tuple[float, float] | None) -> Array:
@@ -77,7 +90,8 @@ def lid_turn(head: HeadMesh, degrees: tuple[float, float] | None) -> Array:
 
 def lid_shift(head: HeadMesh, degrees: float) -> Array:
     """Displacement (V,3) of the left lids turned sideways about the eyeball, positive outwards."""
-    away, _, _, _, near = _lid_angles(head)
+    lids = _lid_angles(head)
+    away, near = lids.away, lids.near
     distance = np.hypot(away[:, 0] / 17, (away[:, 1] + 1) / 12)
     turn = np.radians(degrees) * np.exp(-(distance**3)) * near
     moved = np.stack([np.cos(turn) * away[:, 0] + np.sin(turn) * away[:, 2], away[:, 1],

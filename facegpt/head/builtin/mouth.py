@@ -52,8 +52,7 @@ TONGUE_TIP, TONGUE_ROOT, TONGUE_SEGMENTS = np.array([0, -79.8, 92.2]), np.array(
 
 
 def cavity(loop: Array) -> tuple[Array, Array]:
-    """Rings (R, n, 3) and end point (3,) behind the lips' rim (n,3), which runs over the upper lip and back
-    below."""
+    """Rings (R, n, 3) and end point (3,) behind the lips' rim (n,3), which runs above and back below."""
     count = len(loop)
     turn = np.arange(count) * 2 * np.pi / count  # 0 in the right corner, then over the upper lip
     side = np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** 0.6

@@ -59,10 +59,10 @@ def spacing(points: Array) -> Array:
     return np.minimum(wanted, 3.4 + 0.20 * np.maximum(ear - 17, 0))
 
 
-def lid_outline(count_upper: int = 17, count_lower: int = 17) -> tuple[Array, Array]:
+def lid_outline(count: int = 17) -> tuple[Array, Array]:
     """Frontal (x, y) in mm of the left opening, (upper, lower), from the inner to the outer corner."""
     sides = []
-    for points, count in ((anatomy.UPPER_LID, count_upper), (anatomy.LOWER_LID, count_lower)):
+    for points in (anatomy.UPPER_LID, anatomy.LOWER_LID):
         curve = PchipInterpolator(points[:, 0], points[:, 1])
         # Cosine steps put more points near the corners.
         x = points[0, 0] + (points[-1, 0] - points[0, 0]) * 0.5 * (

@@ -37,8 +37,7 @@ def skin_uv(azimuth: Array, arc: Array) -> Array:
 
 
 def unwrap(head: HeadMesh) -> tuple[Array, Array]:
-    """Texture coordinates (T, 2) with v upwards and their triangles (F, 3) in the order of
-    `head.triangles`."""
+    """Texture coordinates (T, 2), v upwards, and their triangles (F, 3) in the order of `head.triangles`."""
     pieces = [_unwrap_skin(head)]
     for name, grid in head.grids.items():
         if name.endswith(("inner_lids", "nostril")):
@@ -97,8 +96,7 @@ def _is_left(box: tuple[float, float, float, float]) -> bool:
 
 
 def texel_triangles(uv: Array, uv_triangles: Array, size: int) -> tuple[Array, Array]:
-    """Triangle id (size, size), -1 outside, and barycentric coordinates (size, size, 3) of every texel's
-    centre."""
+    """At the centres of texels: triangle (size, size), -1 outside, and barycentric (size, size, 3)."""
     pixel = np.stack([uv[:, 0] * size - 0.5, (1 - uv[:, 1]) * size - 0.5], 1)[uv_triangles]  # (F, 3, 2)
     triangle = np.full((size, size), -1)
     weights = np.zeros((size, size, 3))

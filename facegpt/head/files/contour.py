@@ -18,7 +18,7 @@ MAX_STOP = 0.55  # radians
 _CHUNK = 1 << 20  # ray-triangle pairs at a time, to bound the memory
 
 
-def contour_tables(
+def cast_contour(
     vertices: np.ndarray, triangles: np.ndarray, contour: np.ndarray, center: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tables of a head file: triangles (79,17) int64, barycentric coordinates (79,17,3).

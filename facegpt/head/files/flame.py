@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from facegpt.errors import HeadFileError
-from facegpt.head.files.flame_landmarks import LANDMARK_FILES, read_landmarks
+from facegpt.head.files.flame_landmarks import LANDMARK_FILES, read_embedding
 from facegpt.head.files.flame_texture import TEXTURE_FILES, read_texture
 from facegpt.head.files.format import HeadData
 from facegpt.head.files.unpickle import read_pickle, to_array
@@ -83,7 +83,7 @@ def load_flame(path: str | Path, options: FlameOptions | None = None) -> HeadDat
     triangles = array["f"].astype(np.int64)
     parts: dict[str, Any] = {}
     if landmarks := _companion(path, options.landmarks, *LANDMARK_FILES):
-        parts |= read_landmarks(landmarks)
+        parts |= read_embedding(landmarks)
     if template := _companion(path, options.template, TEMPLATE):
         parts |= read_template(template, triangles)
     if texture := _companion(path, options.texture, *TEXTURE_FILES):

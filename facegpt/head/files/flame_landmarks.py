@@ -28,7 +28,7 @@ INNER = LANDMARKS - CONTOUR
 NOT_MEDIAPIPE = "facegpt does not use those: take the 68 landmarks, such as landmark_embedding.npy"
 
 
-def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
+def read_embedding(path: str | Path) -> dict[str, np.ndarray]:
     """The landmark arrays of HeadData from any of the formats above, told apart by their keys.
 
     Raises HeadFileError when the file is missing, hostile or something else.

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from facegpt.errors import HeadFileError
-from facegpt.head.files.contour import contour_tables, vertex_points
+from facegpt.head.files.contour import cast_contour, vertex_points
 from facegpt.head.files.format import CONTOUR, LANDMARKS, HeadData
-from facegpt.head.files.ict_rig import Rig, build_rig, undo_jaw
+from facegpt.head.files.ict_rig import Rig, measure_rig, undo_jaw
 from facegpt.head.files.ict_texture import paint, place_uv, vertex_uv
 
 METERS = 0.01  # the files are in centimetres
@@ -87,7 +87,7 @@ def load_ict_facekit(folder: str | Path) -> HeadData:
     mean, triangles, parts = neutral[topology.kept] * METERS, topology.triangles, topology.parts
     expression = basis([model / f"{name}.obj" for name in names])
     opening = names.index(JAW_OPEN)
-    rig = build_rig(mean, parts, expression[..., opening], np.linalg.norm(expression, axis=1).max(1))
+    rig = measure_rig(mean, parts, expression[..., opening], np.linalg.norm(expression, axis=1).max(1))
     opened = mean + expression[..., opening]
     expression[..., opening] = undo_jaw(rig, opened) - mean
     if MOUTH_CLOSE in names:
@@ -96,9 +96,7 @@ def load_ict_facekit(folder: str | Path) -> HeadData:
         expression[..., closing] = closed - expression[..., opening]
 
     frontal = vertex_points(triangles, landmarks)
-    contour = contour_tables(
-        mean, triangles[topology.spans["narrow_face"]], landmarks[:CONTOUR], rig.joints[0]
-    )
+    contour = cast_contour(mean, triangles[topology.spans["narrow_face"]], landmarks[:CONTOUR], rig.joints[0])
     uv, uv_triangles = topology.uv, topology.uv_triangles
     corners = {part: (triangles[span], uv_triangles[span]) for part, span in topology.spans.items()}
     outline = {name: vertex_uv(uv, *corners["face"], landmarks[ids]) for name, ids in OUTLINES.items()}
@@ -228,7 +226,7 @@ def _metadata(root: Path, rig: Rig) -> dict[str, str]:
             break
     return {
         "name": "ICT-FaceKit light",
-        "source": "github.com/ICT-VGL/ICT-FaceKit, converted by scripts/import_head.py",
+        "source": "github.com/ICT-VGL/ICT-FaceKit, converted by `facegpt import-head`",
         "licence": license,
         "jaw_open_degrees": f"{np.degrees(rig.jaw_angle):.4f}",
         "authored": "root and neck joint, skinning weights, contour by yaw, texture",

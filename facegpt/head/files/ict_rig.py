@@ -36,8 +36,12 @@ class Rig:
     jaw_angle: float
 
 
-def build_rig(mean: np.ndarray, parts: dict[str, np.ndarray], opening: np.ndarray, motion: np.ndarray) -> Rig:
-    """mean (V,3) and opening (V,3), the displacement of jawOpen, in metres; motion (V,): how far expressions
+def measure_rig(
+    mean: np.ndarray, parts: dict[str, np.ndarray], opening: np.ndarray, motion: np.ndarray
+) -> Rig:
+    """Joints, regressor and weights of the toolkit's mean head.
+
+    mean (V,3) and opening (V,3), the displacement of jawOpen, in metres; motion (V,): how far expressions
     move a vertex at most; parts: part -> vertex numbers, as in `ict_facekit.PARTS`.
     """
     lower = parts["lower_teeth"]

@@ -57,8 +57,8 @@ def vertex_uv(
     uv: np.ndarray, triangles: np.ndarray, uv_triangles: np.ndarray, vertices: np.ndarray
 ) -> np.ndarray:
     """Texture coordinates (N,2) of vertices (N,) that lie on triangles (F,3); on a seam, one of them."""
-    of = dict(zip(triangles.ravel().tolist(), uv_triangles.ravel().tolist(), strict=True))
-    found: np.ndarray = uv[[of[vertex] for vertex in vertices.tolist()]]
+    index = dict(zip(triangles.ravel().tolist(), uv_triangles.ravel().tolist(), strict=True))
+    found: np.ndarray = uv[[index[vertex] for vertex in vertices.tolist()]]
     return found
 
 

@@ -63,6 +63,8 @@ class TextureSource:
 
 
 class ShadeTextured(Protocol):
+    """Albedo from a texture, shading and masks in one go."""
+
     def __call__(
         self,
         projected: Tensor,

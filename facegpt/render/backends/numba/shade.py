@@ -29,7 +29,7 @@ def band_light(lighting, bands):
     return light
 
 
-class Block(NamedTuple):
+class PixelBlock(NamedTuple):
     """What is known of a block of N pixels, by `unit_normals`, `sample_texels` and `colors`.
 
     normal (4,N): unit normal and its inverse length before that. texel_share (4,N): share of the right and of
@@ -54,7 +54,7 @@ def new_block(dtype):
     texels = np.empty((12, BLOCK), dtype)
     albedo, shading = np.empty((3, BLOCK), dtype), np.empty((3, BLOCK), dtype)
     texel_xy, texel_index = np.empty((2, BLOCK), np.int32), np.empty((4, BLOCK), np.uint32)
-    return Block(normal, texel_share, texels, albedo, shading, texel_xy, texel_index)
+    return PixelBlock(normal, texel_share, texels, albedo, shading, texel_xy, texel_index)
 
 
 @vector_loop

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from facegpt.render.backends.interface import Backend
 from facegpt.render.backends.triton import rasterize
-from facegpt.render.backends.triton.interpolate import BarycentricWeights, Interpolate, all_pixels
-from facegpt.render.backends.triton.normals import VertexNormals
-from facegpt.render.backends.triton.shade import SampleTexture, Shade
+from facegpt.render.backends.triton.interpolate import TritonInterpolation, TritonWeights, all_pixels
+from facegpt.render.backends.triton.normals import TritonNormals
+from facegpt.render.backends.triton.shade import TritonShading, TritonTexels
 from facegpt.render.camera import project
 from facegpt.render.pixels import Pixels
 
@@ -27,27 +27,32 @@ def cannot_use(device: torch.device) -> str:
 def project_surface(
     vertices: Tensor, camera: Tensor, triangles: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    normals: Tensor = VertexNormals.apply(vertices, triangles)
+    """Projected vertices (B,V,3) and their unit normals (B,V,3) in the world's frame."""
+    normals: Tensor = TritonNormals.apply(vertices, triangles)
     return project(vertices, camera, height, width), normals
 
 
 def barycentric_weights(points: Tensor, pixels: Pixels) -> Tensor:
-    weights: Tensor = BarycentricWeights.apply(points, pixels.rows, pixels.centers)
+    """See `render.interpolate.barycentric_weights`; 0 on the background."""
+    weights: Tensor = TritonWeights.apply(points, pixels.rows, pixels.centers)
     return weights
 
 
 def interpolate(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    values: Tensor = Interpolate.apply(table, rows, weights)
+    """See `render.interpolate.interpolate`; 0 on the background."""
+    values: Tensor = TritonInterpolation.apply(table, rows, weights)
     return values
 
 
 def shade_at(normals: Tensor, lighting: Tensor, pixels: Pixels) -> Tensor:
-    shading: Tensor = Shade.apply(normals, lighting, pixels.face)
+    """See `render.lighting.shade_at`; 0 on the background."""
+    shading: Tensor = TritonShading.apply(normals, lighting, pixels.face)
     return shading
 
 
 def texture_at(texture: Tensor, uv: Tensor, pixels: Pixels) -> Tensor:
-    texels: Tensor = SampleTexture.apply(texture, uv, pixels.face)
+    """See `render.surface.texture_at`; 0 on the background."""
+    texels: Tensor = TritonTexels.apply(texture, uv, pixels.face)
     return texels
 
 

@@ -52,7 +52,7 @@ def all_pixels(triangle_ids: Tensor, triangles: Tensor, vertex_count: int, dtype
     return Pixels(index, face, triangle, rows, centers, (batch, height, width))
 
 
-class BarycentricWeights(torch.autograd.Function):
+class TritonWeights(torch.autograd.Function):
     """points (2,R), rows (3,P), centers (2,P) -> weights (3,P)."""
 
     @staticmethod
@@ -84,7 +84,7 @@ class BarycentricWeights(torch.autograd.Function):
         return grad_points, None, None
 
 
-class Interpolate(torch.autograd.Function):
+class TritonInterpolation(torch.autograd.Function):
     """table (C,R), rows (3,P), weights (3,P) -> values (C,P)."""
 
     @staticmethod

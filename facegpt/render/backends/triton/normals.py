@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from facegpt.render.backends.triton.rasterize import block
 
 
-class VertexNormals(torch.autograd.Function):
+class TritonNormals(torch.autograd.Function):
     """vertices (B,V,3), triangles (F,3) -> unit normals (B,V,3)."""
 
     @staticmethod

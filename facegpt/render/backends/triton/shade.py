@@ -23,7 +23,7 @@ _K0, _K1, _K4 = (tl.constexpr(BAND_CONSTANTS[band]) for band in (0, 1, 4))
 _K7, _K8 = (tl.constexpr(BAND_CONSTANTS[band]) for band in (7, 8))
 
 
-class SampleTexture(torch.autograd.Function):
+class TritonTexels(torch.autograd.Function):
     """texture (B,H,W,C), uv (2,P), face (P,) -> texels (C,P)."""
 
     @staticmethod
@@ -63,7 +63,7 @@ class SampleTexture(torch.autograd.Function):
         return grad_texture if wanted else None, grad_uv, None
 
 
-class Shade(torch.autograd.Function):
+class TritonShading(torch.autograd.Function):
     """normals (3,P), lighting (B,27), face (P,) -> shading (3,P), for P = B x pixels of an image."""
 
     @staticmethod
