@@ -25,7 +25,7 @@ from typing import IO, Any, BinaryIO
 from facegpt.errors import SampleError
 
 STALE_SECONDS = 86400.0  # a temporary of another machine, untouched for so long, has no writer any more
-BLOCK = 1 << 20
+BLOCK = 1 << 16
 
 
 def _sibling(path: Path) -> Path:
