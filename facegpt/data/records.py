@@ -10,6 +10,8 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,6 +26,7 @@ from facegpt.sample import FaceRecord
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LANDMARK_SUFFIXES = (".npy", ".pts")
+LONGEST_LIST = 10_000  # numbers of a column in a row; landmarks are 136, parameters some hundreds
 ANNOTATIONS, METADATA = "descriptions.jsonl", "dataset.json"
 
 # Columns of a face shard; skin_mask and parameters may be absent or null.
@@ -165,6 +168,8 @@ class Shards:
             raise SampleError(f"the parquet files in {path} cannot be read together: {reason}") from error
         if not len(table):
             raise SampleError(f"the parquet files in {path} hold no rows")
+        for column in {"landmarks", "parameters"} & set(table.column_names):
+            _check_lengths(table.data.column(column), f"{column} of the parquet files in {path}")
         self.table = table
         self.ids = [str(name) for name in table["id"]]
 
@@ -256,6 +261,17 @@ def _landmark_file(photo: Path) -> Path:
         if photo.with_suffix(suffix).is_file():
             return photo.with_suffix(suffix)
     raise LandmarkError(f"{photo} has no landmarks; write {photo.stem}.npy or {photo.stem}.pts beside it")
+
+
+def _check_lengths(column: pa.ChunkedArray, what: str) -> None:
+    """Refuse lists longer than `LONGEST_LIST` before Python makes 36 bytes of each number.
+
+    Repeated numbers pack so well that a file of 20 kB can hold 200 million of them.
+    """
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        longest = pc.max(pc.list_value_length(column)).as_py() or 0
+        if longest > LONGEST_LIST:
+            raise SampleError(f"the {what} have {longest} numbers in a row, {LONGEST_LIST} are the most")
 
 
 def _numbers(values: Any, what: str, error: type[SampleError]) -> np.ndarray:

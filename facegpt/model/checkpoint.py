@@ -135,7 +135,7 @@ def merge_lora(
     weights = {name: tensor.to(dtype) for name, tensor in merged.state_dict().items()}
     spec = replace(model.spec, backbone=INSIDE, lora=None)
     with atomic_directory(output) as temporary:
-        _write_description(temporary, spec, description["head_id"], description["extra"])
+        _write_description(temporary, spec, description["head_id"], description.get("extra", {}))
         merged.save_pretrained(temporary, state_dict=weights)
         processor.save_pretrained(temporary)
         _write_tensors(head_tensors, temporary / FACE_HEAD)
@@ -146,7 +146,8 @@ def merge_lora(
 def read_description(directory: str | Path) -> dict[str, Any]:
     """The content of facegpt.json, at most 16 MB.
 
-    Raises CheckpointError when it is missing, not readable, broken, too large or of a later format.
+    Raises CheckpointError when it is missing, not readable, broken, too large, of a later format, or names no
+    head.
     """
     path = Path(directory) / DESCRIPTION
     with _opened(path) as file:
@@ -159,6 +160,8 @@ def read_description(directory: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not of format {FORMAT}, which this version of facegpt reads")
+    if not isinstance(description.get("head_id"), str):
+        raise CheckpointError(f"{path} lacks values or has strange ones: head_id is not a text")
     return description
 
 

@@ -20,7 +20,7 @@ from data_files import (
 )
 from PIL import Image
 
-from facegpt.data.records import read_records
+from facegpt.data.records import Shards, read_records
 from facegpt.data.validate import validate_instructions, validate_records
 from facegpt.errors import ImageError, LandmarkError, SampleError
 
@@ -94,6 +94,15 @@ def test_a_column_of_another_type_is_one_sentence(tmp_path, column, value):
     with pytest.raises(SampleError, match=f"face-1|{tmp_path} cannot be read") as caught:
         validate_records(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["landmarks", "parameters"])
+def test_lists_without_end_are_refused_before_they_become_python_numbers(tmp_path, monkeypatch, column):
+    """200 million equal numbers take 20 kB packed and 7 GB as Python's."""
+    pq.write_table(pa.Table.from_pylist([face_row(1) | {column: [1.0] * 10_001}]), tmp_path / "faces.parquet")
+    monkeypatch.setattr(Shards, "load", lambda *_: pytest.fail("a row was read"))
+    with pytest.raises(SampleError, match=f"{column} of the parquet files in .* have 10001 numbers"):
+        validate_records(tmp_path)
 
 
 def test_shards_without_rows_are_refused(tmp_path):

@@ -196,6 +196,17 @@ def test_strange_values_of_a_description_are_a_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["absent", None, 5, ["head"]])
+def test_a_description_without_the_name_of_its_head_is_a_sentence(saved: Path, value: object) -> None:
+    content = json.loads((saved / "facegpt.json").read_text())
+    content["head_id"] = value
+    if value == "absent":
+        del content["head_id"]
+    (saved / "facegpt.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="head_id is not a text"):
+        load_facegpt(saved, HEAD, backbone=small_backbone(8))
+
+
 @pytest.mark.parametrize("content", ["[" * 100_000, " " * 16_000_001, "\ud800"])
 def test_a_description_that_is_no_json_of_ours_is_refused(saved: Path, content: str) -> None:
     (saved / "facegpt.json").write_text(content, errors="surrogatepass")
