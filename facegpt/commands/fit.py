@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
     check_output(settings.out, folder=True)
     head = HeadModel.open(settings.head)
     objective = FaceObjective(*weights_and_recognizer(settings.recognizer), head.layout)
-    with tqdm(total=1, unit="step", leave=False) as bar:
+    with tqdm(total=1, unit="step", leave=False, disable=None) as bar:
 
         def show(stage: str, done: int, steps: int) -> None:
             bar.set_description(stage)
