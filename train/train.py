@@ -10,7 +10,8 @@ speaks are rendered and compared with the photographs (total = text + 0.1 * face
 
 `--help` lists all settings, `facegpt.training.runs` says what a run writes, `resume=true` goes on with a run.
 
-SIGTERM and Ctrl-C end it after the step with a checkpoint and exit code 0.
+SIGTERM and Ctrl-C end it after the step with a checkpoint and exit code 0 (the deepspeed launcher itself then
+returns 1).
 
 Everything that can be wrong with the input is found before the first step and reported in one sentence, with
 exit code 1 (2 for the settings themselves) and nothing written.

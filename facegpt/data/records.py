@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from torch import Tensor
@@ -153,6 +154,7 @@ class Shards:
     def __init__(self, path: Path, files: list[Path]) -> None:
         self.path = path
         try:
+            _check_counts(files)
             table = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
             missing = {"id", "image", "landmarks"} - set(table.column_names)
             if missing:
@@ -263,11 +265,25 @@ def _landmark_file(photo: Path) -> Path:
     raise LandmarkError(f"{photo} has no landmarks; write {photo.stem}.npy or {photo.stem}.pts beside it")
 
 
-def _check_lengths(column: pa.ChunkedArray, what: str) -> None:
-    """Refuse lists longer than `LONGEST_LIST` before Python makes 36 bytes of each number.
+def _check_counts(files: Sequence[Path]) -> None:
+    """Refuse shards whose rows have more than `LONGEST_LIST` numbers on average, before any is unpacked.
 
     Repeated numbers pack so well that a file of 20 kB can hold 200 million of them.
     """
+    for file in files:
+        metadata = pq.read_metadata(file)
+        for group in (metadata.row_group(number) for number in range(metadata.num_row_groups)):
+            for column in (group.column(number) for number in range(group.num_columns)):
+                if column.num_values > LONGEST_LIST * max(group.num_rows, 1):
+                    name = column.path_in_schema.split(".")[0]
+                    raise SampleError(
+                        f"{name} of {file} has {column.num_values} numbers in {group.num_rows} rows, "
+                        f"{LONGEST_LIST} a row are the most"
+                    )
+
+
+def _check_lengths(column: pa.ChunkedArray, what: str) -> None:
+    """Refuse single lists longer than `LONGEST_LIST` before Python makes 36 bytes of each number."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         longest = pc.max(pc.list_value_length(column)).as_py() or 0
         if longest > LONGEST_LIST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,9 +100,18 @@ def test_a_column_of_another_type_is_one_sentence(tmp_path, column, value):
 @pytest.mark.parametrize("column", ["landmarks", "parameters"])
 def test_lists_without_end_are_refused_before_they_become_python_numbers(tmp_path, monkeypatch, column):
     """200 million equal numbers take 20 kB packed and 7 GB as Python's."""
-    pq.write_table(pa.Table.from_pylist([face_row(1) | {column: [1.0] * 10_001}]), tmp_path / "faces.parquet")
+    rows = [face_row(0), face_row(1) | {column: [1.0] * 10_001}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "faces.parquet")
     monkeypatch.setattr(Shards, "load", lambda *_: pytest.fail("a row was read"))
     with pytest.raises(SampleError, match=f"{column} of the parquet files in .* have 10001 numbers"):
+        validate_records(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["landmarks", "parameters"])
+def test_shards_that_announce_too_many_numbers_are_not_unpacked(tmp_path, monkeypatch, column):
+    pq.write_table(pa.Table.from_pylist([face_row(1) | {column: [1.0] * 10_001}]), tmp_path / "faces.parquet")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("the file was unpacked"))
+    with pytest.raises(SampleError, match=f"{column} of .*faces.parquet has 10001 numbers in 1 rows"):
         validate_records(tmp_path)
 
 
