@@ -102,7 +102,8 @@ class DataSettings:
     folder: relative paths of sources and of `validation.path` start here.
     render_size: side of face targets and renderings in pixels.
     max_length: longest conversation in tokens, image tokens included.
-    check_files: whether every data file is read and validated before training (1-2 ms a record).
+    check_files: whether every record is loaded and every picture decoded before training (1-2 ms a synthetic
+        face, more for large photographs; the ranks share the work).
     check: how many of the run's conversations are tokenised before training; -1: all of them.
     prefetch: steps whose batches are prepared ahead by the loading thread.
     """
