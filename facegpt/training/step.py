@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from facegpt.errors import FaceGPTError, TrainingError
+from facegpt.errors import FaceGPTError, RenderingError, TrainingError
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective
@@ -50,7 +50,7 @@ class FaceLoss:
         drawable = given.isfinite().all(dim=1)  # (F,)
         try:
             rows, losses, parts = self._compare(given, drawable, targets)
-        except ValueError:  # the renderer's: finite, but too large (another error comes again now)
+        except RenderingError:  # finite, but too large
             rows, losses, parts = self._compare(given, torch.zeros_like(drawable), targets)
         gradient[: len(targets)] = rows
         return gradient, losses, parts

@@ -22,7 +22,7 @@ from facegpt.data.held_out import target_groups, true_parameters
 from facegpt.data.records import FaceRecords, read_records
 from facegpt.data.targets import to_tensor
 from facegpt.data.templates import FACE_QUESTIONS, face_request
-from facegpt.errors import HeadMismatchError, SampleError, TrainingError
+from facegpt.errors import HeadMismatchError, RenderingError, SampleError, TrainingError
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.face_token_rates import face_token_rates
@@ -146,7 +146,7 @@ class Validation:
             faces, targets = {"answer": self._parameters(answer.vector)}, target_groups([record], SIZE)
             try:
                 errors, row = image_errors([record.id], targets, faces, self.head, truth)["answer"], 0
-            except ValueError:  # the renderer's: numbers that are not finite or too large
+            except RenderingError:  # numbers that are not finite or too large
                 answer.drawable = False
                 return
         answer.landmark_error = float(errors.landmark[row])
