@@ -113,3 +113,11 @@ def test_the_meter_counts_the_steps_that_were_clipped_since_the_last_report():
     assert meter.report()["clipped"] == 0.5
     meter.add_step(5.0, clip=0.0)
     assert "clipped" not in meter.report()
+
+
+def test_a_meter_goes_on_with_the_clipped_steps_of_the_one_before():
+    before, after = (MetricMeter(["a"], ObjectiveSettings(), ALONE) for _ in range(2))
+    before.add_step(2.0, clip=1.0)
+    after.restore(before.state())
+    after.add_step(0.5, clip=1.0)
+    assert after.report()["clipped"] == 0.5
