@@ -14,7 +14,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrain
 
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model.facegpt import FaceGPT, build_facegpt
-from facegpt.model.spec import LoraSettings
+from facegpt.model.spec import FaceHeadSettings, LoraSettings
 from facegpt.sample import Batch, FaceTargets
 from facegpt.standins.tiny_llava import TINY_RANDOM, build_tiny_llava
 
@@ -43,13 +43,14 @@ def small_facegpt(
     lora: LoraSettings | None = LORA,
     noise: bool = True,
     backbone: tuple[PreTrainedModel, ProcessorMixin] | None = None,
+    head: FaceHeadSettings | None = None,
 ) -> FaceGPT:
     """See the module; noise=False leaves LoRA and face head as they are at the start of training."""
     vlm, processor = backbone or small_backbone(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         mean = FaceParameters.mean(LAYOUT).to_vector()[0]
-        model = build_facegpt(vlm, processor, LAYOUT, mean, lora)
+        model = build_facegpt(vlm, processor, LAYOUT, mean, lora, head)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and noise:
                 parameter.data.add_(torch.randn_like(parameter) * (2.0 if "token" in name else 0.1))

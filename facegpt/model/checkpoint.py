@@ -242,6 +242,7 @@ def _spec_from_json(description: dict[str, Any], directory: Path) -> FaceGPTSpec
             head=FaceHeadSettings(
                 widths=None if head["widths"] is None else tuple(head["widths"]),
                 scales={name: tuple(values) for name, values in head["scales"].items()},
+                reads_image=head.get("reads_image", False),  # older checkpoints do not say
             ),
             fingerprint=tuple(description["fingerprint"]),
         )

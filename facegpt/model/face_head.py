@@ -1,4 +1,4 @@
-"""The face head: an MLP from the state that predicts `<FACE>` to face parameters."""
+"""The face head: an MLP from the state that predicts `<FACE>`, and from its image, to face parameters."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ class FaceHead(nn.Module):
     widths: hidden widths, one layer of `hidden_size` when None. (The FaceGPT paper gives the channels as
         5120-5120-257; 5120 is the width of a 13B model, so input and hidden width are the backbone's.)
     scales: group name -> one number, or one for each component; groups left out take GROUP_SCALES.
+    reads_image: whether the MLP sees, beside the state, the mean of the tokens of the image that the face was
+        asked about (as the language model gets them), normalised by itself. What a photograph shows then need
+        not squeeze through a single state; what is wanted of it still does.
 
     Raises ConfigError for scales of an unknown group or of a wrong count, ValueError for a mean of another
     layout.
@@ -54,6 +57,7 @@ class FaceHead(nn.Module):
         mean: Tensor,
         widths: Sequence[int] | None = None,
         scales: Mapping[str, Sequence[float]] | None = None,
+        reads_image: bool = False,
     ) -> None:
         super().__init__()
         if mean.shape != (layout.total,):
@@ -62,7 +66,9 @@ class FaceHead(nn.Module):
         # Not persistent: a checkpoint describes them in words (facegpt.json) and holds trained weights only.
         self.register_buffer("mean", mean.detach().float().clone(), persistent=False)
         self.register_buffer("scales", _scale_vector(layout, scales or {}), persistent=False)
-        channels = [hidden_size, *(widths if widths is not None else [hidden_size])]
+        self.image_norm = nn.LayerNorm(hidden_size) if reads_image else None
+        inputs = hidden_size * (2 if reads_image else 1)
+        channels = [inputs, *(widths if widths is not None else [hidden_size])]
         layers: list[nn.Module] = [nn.LayerNorm(hidden_size)]
         for inputs, outputs in pairwise(channels):
             layers += [nn.Linear(inputs, outputs), nn.GELU()]
@@ -71,23 +77,30 @@ class FaceHead(nn.Module):
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(*layers, last)
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor, images: Tensor | None = None) -> Tensor:
         """Face states (F, hidden_size) -> parameter vectors (F, N), float32; see `face_parameters`.
+
+        images (F, hidden_size): mean token of the image of each, zeros (or None) without one; not looked
+        at unless the head reads images.
 
         A tensor and no dataclass, because ZeRO-3 hooks only into tensors, tuples and dictionaries.
         """
         dtype = next(self.network.parameters()).dtype
         with torch.autocast(device_type=states.device.type, enabled=False):
-            offsets = self.network(states.to(dtype)).float() * self.scales
+            inputs = self.network[0](states.to(dtype))
+            if self.image_norm is not None:
+                images = torch.zeros_like(states) if images is None else images
+                inputs = torch.cat([inputs, self.image_norm(images.to(dtype))], dim=1)
+            offsets = self.network[1:](inputs).float() * self.scales
         moved = self.mean + offsets
         camera = list(self.layout.sizes).index("camera")
         column = sum(list(self.layout.sizes.values())[:camera])
         scale = self.mean[column] * offsets[:, column].exp()
         return torch.cat([moved[:, :column], scale[:, None], moved[:, column + 1 :]], dim=1)
 
-    def face_parameters(self, states: Tensor) -> FaceParameters:
-        """Face states (F, hidden_size) -> parameters of F faces, float32."""
-        return FaceParameters.from_vector(self(states), self.layout)
+    def face_parameters(self, states: Tensor, images: Tensor | None = None) -> FaceParameters:
+        """Face states and images, as `forward` takes them -> parameters of F faces, float32."""
+        return FaceParameters.from_vector(self(states, images), self.layout)
 
 
 def _scale_vector(layout: ParameterLayout, scales: Mapping[str, Sequence[float]]) -> Tensor:

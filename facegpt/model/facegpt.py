@@ -18,7 +18,7 @@ from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
 from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
-from facegpt.model.tokens import add_face_token, face_positions
+from facegpt.model.tokens import add_face_token, face_positions, images_before
 from facegpt.sample import FACE_TOKEN, Batch
 
 
@@ -98,7 +98,7 @@ class FaceGPT(nn.Module):
             raise SampleError(
                 f"batch of {', '.join(batch.ids)}: {len(rows)} <FACE> tokens but {len(batch.faces)} targets"
             )
-        hidden = self.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
+        hidden, images = self.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
 
         # The output layer only sees what is needed: (N,T,V) logits of a 7B model would be its largest tensor.
         label_rows, label_columns = torch.nonzero(batch.label_mask[:, 1:], as_tuple=True)
@@ -106,8 +106,11 @@ class FaceGPT(nn.Module):
         labels = batch.input_ids[label_rows, label_columns + 1]
 
         num_faces = len(rows)
-        states = hidden[rows, columns] if num_faces else hidden[:1, 0]  # (F, H)
-        vector = self.face_head(states)  # (F, parameters)
+        if not num_faces:
+            rows, columns = rows.new_zeros(1), columns.new_zeros(1)
+        context = self.image_context(batch.input_ids, images, rows, columns)  # (F, H)
+        vector = self.face_head(hidden[rows, columns], context)  # (F, parameters)
+        rows = rows[:num_faces]
         anchor = 0.0 * (vector.sum() + logits[:, :1].sum())
         if not num_faces:
             vector = self.face_head.mean[None].clone()
@@ -120,9 +123,10 @@ class FaceGPT(nn.Module):
         attention_mask: Tensor,
         pixel_values: Tensor | None,
         cache: Cache | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Last hidden states (N,T,H) of prompts or conversations; `cache`, if given, is filled.
 
+        The second tensor (M,H) is the mean token of each image; one row of zeros without any.
         Raises SampleError when `<image>` tokens and images do not match.
         """
         model = self.vlm
@@ -136,12 +140,23 @@ class FaceGPT(nn.Module):
         embeddings = model.get_input_embeddings()(input_ids)  # (N, T, H)
         if pixel_values is None:
             features = vlm.image_features(model, vlm.blank_image(model, input_ids.device))
-            embeddings = embeddings + 0.0 * features.mean().to(embeddings.dtype)
+            features = 0.0 * features
+            embeddings = embeddings + features.mean().to(embeddings.dtype)
         else:
             features = vlm.image_features(model, pixel_values.to(model.dtype))
             is_image = (input_ids == model.config.image_token_id)[..., None]
             embeddings = embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
-        return self._language_states(embeddings, attention_mask, cache)
+        means = features.float().unflatten(0, (max(images, 1), -1)).mean(dim=1)  # (M, H)
+        return self._language_states(embeddings, attention_mask, cache), means
+
+    def image_context(self, input_ids: Tensor, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """What the face head sees of images (F,H): the mean token of the last one before each place.
+
+        images (M,H) as `hidden_states` returns them; rows, columns (F,) of input_ids. Zeros where none is.
+        """
+        is_image = input_ids == self.vlm.config.image_token_id
+        which = images_before(is_image, rows, columns, vlm.image_token_count(self.processor))
+        return images[which.clamp(min=0)] * (which >= 0)[:, None]
 
     def next_states(self, tokens: Tensor, attention_mask: Tensor, cache: Cache) -> Tensor:
         """States (N,t,H) of further text tokens (N,t); attention_mask (N,T+t) covers the cache and them."""
@@ -183,7 +198,8 @@ def build_facegpt(
     fingerprint = backbone_fingerprint(backbone)
     face_token_id = _place_face_token(backbone, processor)
     hidden_size = vlm.vocabulary_tables(backbone)[0].shape[1]
-    face_head = FaceHead(hidden_size, layout, mean, head.widths, head.scales).to(backbone.device)
+    face_head = FaceHead(hidden_size, layout, mean, head.widths, head.scales, head.reads_image)
+    face_head.to(backbone.device)
     wrapped = backbone if lora is None else _add_lora(backbone, lora, face_token_id)
     spec = FaceGPTSpec(
         backbone=str(backbone.name_or_path),

@@ -60,10 +60,10 @@ def generate(
     try:
         prompts = (input_ids, attention_mask, pixel_values)
         tokens, emitted = _decode(model, *prompts, max_new_tokens, temperature, generator, synced_gpus)
-        states = emitted.states
+        states, images = emitted.states, emitted.images
         if not len(states):  # under ZeRO-3 every rank has to run the head: give it a row that nobody reads
-            states = states.new_zeros(1, states.shape[1])
-        faces = model.face_head.face_parameters(states)
+            states, images = states.new_zeros(1, states.shape[1]), images.new_zeros(1, images.shape[1])
+        faces = model.face_head.face_parameters(states, images)
     finally:
         model.train(training)
     return [_reply(model, row, tokens[row], emitted, faces) for row in range(len(tokens))]
@@ -84,10 +84,14 @@ def end_token_ids(model: FaceGPT) -> list[int]:
 
 @dataclass
 class EmittedFaces:
-    """Every `<FACE>` of a run: its row (F,), the state that predicted it (F,H) and its probability (F,)."""
+    """Every `<FACE>` of a run: its row (F,), the state that predicted it (F,H) and its probability (F,).
+
+    images (F,H): mean token of the last image of the row, zeros without one.
+    """
 
     rows: Tensor
     states: Tensor
+    images: Tensor
     probabilities: Tensor
 
 
@@ -104,7 +108,10 @@ def _decode(
     """Token ids of each row, up to and with its end token, and the faces emitted on the way."""
     ends = torch.tensor(end_token_ids(model), device=input_ids.device)
     cache = DynamicCache(config=model.vlm.config.get_text_config())
-    state = model.hidden_states(input_ids, attention_mask, pixel_values, cache)[:, -1]  # (N, H)
+    hidden, images = model.hidden_states(input_ids, attention_mask, pixel_values, cache)
+    everyone = torch.arange(len(input_ids), device=input_ids.device)
+    context = model.image_context(input_ids, images, everyone, torch.full_like(everyone, -1))  # (N, H)
+    state = hidden[:, -1]  # (N, H)
     unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     lengths = torch.zeros_like(unfinished, dtype=torch.int64)
     chosen: list[Tensor] = []
@@ -126,7 +133,8 @@ def _decode(
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], dim=1)
         state = model.next_states(token[:, None], attention_mask, cache)[:, -1]
     table = torch.stack(chosen, dim=1).cpu()  # (N, steps)
-    emitted = EmittedFaces(torch.cat(rows), torch.cat(states), torch.cat(probabilities))
+    where = torch.cat(rows)
+    emitted = EmittedFaces(where, torch.cat(states), context[where], torch.cat(probabilities))
     return [table[row, :length] for row, length in enumerate(lengths.tolist())], emitted
 
 

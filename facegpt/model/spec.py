@@ -46,15 +46,18 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class FaceHeadSettings:
-    """Hidden widths (None: one layer of the backbone's width) and output scales; see `FaceHead`.
+    """Hidden widths (None: one layer of the backbone's width), output scales, reads_image; see `FaceHead`.
 
     Raises ConfigError for widths or scales that are no numbers or too large.
     """
 
     widths: tuple[int, ...] | None = None
     scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    reads_image: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.reads_image, bool):
+            raise ConfigError(f"face_head.reads_image is {self.reads_image!r}; it is true or false")
         widths = self.widths or ()
         if not all(_is_whole(width) and 1 <= width <= LARGEST_WIDTH for width in widths):
             raise ConfigError(f"face_head.widths is {list(widths)}; give numbers from 1 to {LARGEST_WIDTH}")

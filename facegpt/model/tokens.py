@@ -1,4 +1,4 @@
-"""The face token: its row in the vocabulary and the positions that predict it."""
+"""The face token: its row in the vocabulary, the positions that predict it, and the image it is about."""
 
 from __future__ import annotations
 
@@ -55,3 +55,15 @@ def face_positions(input_ids: Tensor, face_token_id: int) -> tuple[Tensor, Tenso
         raise ValueError(f"conversation {row} begins with {FACE_TOKEN}, which no state predicts")
     rows, columns = torch.nonzero(is_face[:, 1:], as_tuple=True)
     return rows, columns
+
+
+def images_before(is_image: Tensor, rows: Tensor, columns: Tensor, per_image: int) -> Tensor:
+    """The image that was shown last before each face, (F,) int64: its number in the batch, -1 without any.
+
+    is_image (N,T) bool: where image tokens stand, per_image of them for each image; rows, columns (F,) as
+    `face_positions` returns them. Images are numbered as in a batch, row by row.
+    """
+    shown = is_image.long().cumsum(dim=1) // per_image  # (N, T): images of the row up to here
+    first = shown[:, -1].cumsum(dim=0) - shown[:, -1]  # (N,): number of the first image of each row
+    seen = shown[rows, columns]
+    return torch.where(seen > 0, first[rows] + seen - 1, -1)

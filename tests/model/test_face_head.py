@@ -87,3 +87,14 @@ def test_scales_that_fit_no_group_are_refused(scales: dict[str, tuple[float, ...
 def test_a_mean_of_another_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="245"):
         FaceHead(64, LAYOUT, torch.zeros(236))
+
+
+def test_an_image_is_seen_only_by_a_head_that_reads_images() -> None:
+    states, images = torch.randn(2, 3, 64).unbind()
+    assert torch.equal(head()(states), head()(states, images))
+    model = head(reads_image=True)
+    assert not torch.allclose(model(states), model(states, images))
+    assert torch.equal(model(states), model(states, torch.zeros_like(states)))
+    assert torch.allclose(model(states, images), model(states, 100 * images + 5), atol=1e-4), (
+        "its size is not"
+    )

@@ -11,7 +11,7 @@ from facegpt.errors import CheckpointError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.backbone import vocabulary_tables
 from facegpt.model.facegpt import build_facegpt
-from facegpt.model.tokens import add_face_token, face_positions
+from facegpt.model.tokens import add_face_token, face_positions, images_before
 from facegpt.sample import FACE_TOKEN
 from facegpt.standins.tiny_llava import build_tokenizer
 
@@ -100,3 +100,14 @@ def test_positions_are_those_that_predict_the_token() -> None:
 def test_a_face_that_nothing_predicts_is_refused() -> None:
     with pytest.raises(ValueError, match="conversation 1"):
         face_positions(torch.tensor([[1, 9], [9, 1]]), 9)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_face_is_about_the_image_shown_last_before_it(side: str) -> None:
+    # 2 tokens an image; row 0 has two images and a face after each, row 1 none, row 2 one after its first
+    rows = ["..IIx.IIx", ".x.", "x.IIx..x"]
+    padded = [row.rjust(12, "_") if side == "left" else row.ljust(12, "_") for row in rows]
+    is_image = torch.tensor([[letter == "I" for letter in row] for row in padded])
+    places = [(r, c) for r, row in enumerate(padded) for c, letter in enumerate(row) if letter == "x"]
+    where, columns = (torch.tensor(numbers) for numbers in zip(*places, strict=True))
+    assert images_before(is_image, where, columns, 2).tolist() == [0, 1, -1, -1, 2, 2]

@@ -13,12 +13,13 @@ from facegpt.errors import SampleError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.backbone import vision_tower
 from facegpt.model.facegpt import FaceGPT
+from facegpt.model.spec import FaceHeadSettings
 from facegpt.sample import Batch, FaceTargets
 
 
-@pytest.fixture(scope="module")
-def model() -> FaceGPT:
-    return small_facegpt()
+@pytest.fixture(scope="module", params=[False, True], ids=["state", "state and image"])
+def model(request: pytest.FixtureRequest) -> FaceGPT:
+    return small_facegpt(head=FaceHeadSettings(reads_image=request.param))
 
 
 def answer(model: FaceGPT, text: str) -> list[int]:

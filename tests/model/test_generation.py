@@ -12,12 +12,13 @@ from small_facegpt import LORA, make_batch, pad, pixels, question, small_facegpt
 from facegpt.errors import SampleError
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply, end_token_ids, generate
+from facegpt.model.spec import FaceHeadSettings
 from facegpt.model.tokens import face_positions
 
 
-@pytest.fixture(scope="module")
-def model() -> FaceGPT:
-    return small_facegpt()
+@pytest.fixture(scope="module", params=[False, True], ids=["state", "state and image"])
+def model(request: pytest.FixtureRequest) -> FaceGPT:
+    return small_facegpt(head=FaceHeadSettings(reads_image=request.param))
 
 
 def prompts(model: FaceGPT, images: bool) -> list[list[int]]:
