@@ -30,7 +30,7 @@ SPARE = 64 << 20  # bytes that an archive may hold beside its part
 
 
 class SourceError(Exception):
-    """A source does not give the part; the next one is asked. The text is a reason that fits in a sentence."""
+    """A source does not give the part, so that the next one is asked; the text fits into a sentence."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,4 @@ def _blocks(file: Any) -> Generator[bytes]:
 def _reason(error: Exception) -> str:
     """What an error says, in one line."""
     said = " ".join(str(getattr(error, "reason", "") or error).split())[:200]
-    return (
-        said
-        if isinstance(error, SourceError)
-        else f"{type(error).__name__}: {said}"
-        if said
-        else type(error).__name__
-    )
+    return said if isinstance(error, SourceError) else ": ".join(filter(None, (type(error).__name__, said)))

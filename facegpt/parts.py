@@ -205,16 +205,9 @@ def _is_right(part: Part, path: Path) -> bool:
 def _write(part: Part, path: Path, blocks: Generator[bytes], progress: bool) -> None:
     """Write what a source gives, if it is the part; SourceError, and nothing written, if it is not."""
     digest, size = hashlib.sha256(), 0
-    bar = tqdm(
-        total=part.size,
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        delay=1,
-        desc=part.name,
-        disable=None if progress else True,
-    )
-    with bar, closing(blocks), atomic_path(path) as temporary:  # type: ignore[type-var]
+    hide = None if progress else True  # None: where stderr is no terminal
+    bar = tqdm(total=part.size, unit="B", unit_scale=True, leave=False, delay=1, desc=part.name, disable=hide)
+    with bar, closing(blocks), atomic_path(path) as temporary:
         with temporary.open("wb") as file:
             for block in blocks:
                 size += len(block)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from facegpt.config import parse_config
 from facegpt.parts import PARTS, SMALL, fetch_part, home, part_state
@@ -31,9 +32,9 @@ class FetchSettings:
 
 
 def main(argv: Sequence[str]) -> None:
-    known = [word for word in argv if word in PARTS or word in GROUPS]
-    words = [f"names={','.join(known)}", *(word for word in argv if word not in known)]
-    settings = parse_config(FetchSettings, words, __doc__, positional=["names"])
+    plain = list(takewhile(lambda word: "=" not in word and not word.startswith("-"), argv))
+    words = [f"names={','.join(plain)}"] if plain else []
+    settings = parse_config(FetchSettings, [*words, *argv[len(plain) :]], __doc__)
     names = dict.fromkeys(part for name in settings.names for part in GROUPS.get(name, (name,)))
     if not names:
         print(as_text())
