@@ -30,7 +30,7 @@ PACKAGES = {
 @pytest.fixture(autouse=True)
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No built-in head in the cache, no optional package."""
-    monkeypatch.setenv("FACEGPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FACEGPT_HOME", str(tmp_path / "cache"))
     for module in PACKAGES.values():
         monkeypatch.setitem(sys.modules, module, None)  # importing it raises ModuleNotFoundError
 
