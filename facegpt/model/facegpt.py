@@ -19,6 +19,7 @@ from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
 from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
 from facegpt.model.tokens import add_face_token, face_positions, images_before
+from facegpt.model.weights import untie_vocabulary
 from facegpt.sample import FACE_TOKEN, Batch
 
 
@@ -200,6 +201,8 @@ def build_facegpt(
     hidden_size = vlm.vocabulary_tables(backbone)[0].shape[1]
     face_head = FaceHead(hidden_size, layout, mean, head.widths, head.scales, head.reads_image)
     face_head.to(backbone.device)
+    if lora is not None:
+        untie_vocabulary(backbone)
     wrapped = backbone if lora is None else _add_lora(backbone, lora, face_token_id)
     spec = FaceGPTSpec(
         backbone=str(backbone.name_or_path),
