@@ -60,7 +60,7 @@ def head_frame(images: Tensor, mask: Tensor, landmarks: Tensor) -> HeadFrame:
     down = x * axis[:, :1, None] + y * axis[:, 1:, None]
     seen = (mask > 0.5) & (down < 0.6)
     far = torch.full_like(across, torch.inf)
-    # A head that the image cuts off, or a mask without one, is as high as heads are and as wide as its contour.
+    # A head that the image cuts off is as high as heads are, and at least as wide as its contour.
     top = torch.where(seen, down, far).amin(dim=(1, 2)).clamp(-1.3, -0.9)
     left = torch.minimum(torch.where(seen, across, far).amin(dim=(1, 2)), own[:, :17, 0].amin(1))
     right = torch.maximum(torch.where(seen, across, -far).amax(dim=(1, 2)), own[:, :17, 0].amax(1))
