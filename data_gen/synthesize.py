@@ -6,6 +6,8 @@ Renders random faces with known parameters, for training the tiny setup and for 
     OUT/train/dataset.json, ...               head id, seed, layout, size, count
     OUT/instruct.json                         plain conversations in LLaVA's format, for training
     OUT/instruct_test.json                    others of the same kind, a tenth as many, for measuring
+    OUT/train/descriptions.jsonl              texts=N: N descriptions of each face in many words, from what
+                                              is known of it (heads whose components have names)
     OUT/faces.png                             a contact sheet to look at
 
 A shard that exists is kept, so an interrupted run continues where it stopped; a folder that was made with
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,13 +30,24 @@ from PIL import Image
 from tqdm import tqdm
 
 from facegpt.config import at_least, parse_config, run
-from facegpt.data.records import FEATURES, METADATA, read_metadata, read_records
+from facegpt.data.records import (
+    ANNOTATIONS,
+    FEATURES,
+    METADATA,
+    read_annotations,
+    read_metadata,
+    read_records,
+)
 from facegpt.errors import ConfigError
-from facegpt.files import atomic_path, write_json
+from facegpt.files import append_jsonl, atomic_path, write_json
 from facegpt.head.model import HeadModel
+from facegpt.head.parameters import FaceParameters
 from facegpt.render.renderer import render
 from facegpt.standins.conversations import instructions
+from facegpt.standins.descriptions import MOVEMENTS, describe_freely
+from facegpt.standins.language import read_facts
 from facegpt.standins.synthetic import background, photograph, sample_parameters
+from facegpt.standins.talk import talk_about
 from facegpt.visualize import contact_sheet, draw_landmarks, to_pil
 
 AT_ONCE = 25  # faces rendered together; part of what the seed means, as every batch draws from one generator
@@ -42,7 +56,8 @@ AT_ONCE = 25  # faces rendered together; part of what the seed means, as every b
 @dataclass
 class SynthesisSettings:
     """train, test: number of faces. size: side of the images in pixels. shard: faces per file. quality: of
-    the JPEG images, 0 for PNG. instruct: number of plain conversations. out: folder for all of it.
+    the JPEG images, 0 for PNG. instruct: number of plain conversations. texts: descriptions of each
+    face in words; talk: questions about its photograph with answers. out: folder for all of it.
     head: "builtin" or a head file. seed: of everything that is drawn.
     """
 
@@ -55,10 +70,12 @@ class SynthesisSettings:
     seed: int = 0
     quality: int = 95
     instruct: int = 2000
+    texts: int = 0
+    talk: int = 0
 
     def __post_init__(self) -> None:
         at_least(1, self, "size", "shard")
-        at_least(0, self, "train", "test", "instruct")
+        at_least(0, self, "train", "test", "instruct", "texts", "talk")
         if not 0 <= self.quality <= 100:
             raise ValueError(f"quality must be between 0 and 100, it is {self.quality}")
 
@@ -71,6 +88,8 @@ def main(argv: list[str]) -> None:
     for split, count in (("train", settings.train), ("test", settings.test)):
         if count:
             write_split(head, settings, split, count, out / split)
+            if settings.texts or settings.talk:
+                write_texts(head, settings, out / split)
     if settings.instruct:
         write_json(out / "instruct.json", instructions(settings.seed, settings.instruct))
         others = instructions(settings.seed + 1_000_003, max(1, settings.instruct // 10))
@@ -143,6 +162,31 @@ def make_rows(
             )
         progress.update(len(chunk))
     return rows
+
+
+def write_texts(head: HeadModel, settings: SynthesisSettings, folder: Path) -> None:
+    """Append a row of descriptions.jsonl for every face without one; ConfigError for a head without names."""
+    if not set(head.expression_names) & {part for parts in MOVEMENTS.values() for part in parts}:
+        raise ConfigError("texts and talk need a head whose components have names; leave them out or at 0")
+    records, path = read_records(folder), folder / ANNOTATIONS
+    done = read_annotations(path) if path.is_file() else {}
+    rows = records.rows.table.select_columns(["id", "parameters"])  # no image is decoded
+    missing = [index for index, name in enumerate(records.ids) if name not in done]
+    for start in tqdm(range(0, len(missing), 250), desc=f"texts of {folder.name}", unit="250 faces"):
+        chunk = rows.select(missing[start : start + 250]).to_dict()
+        vectors = torch.tensor(chunk["parameters"])
+        facts = read_facts(head, FaceParameters.from_vector(vectors, head.layout))
+        lines = []
+        for name, known in zip(chunk["id"], facts, strict=True):
+            rng = random.Random(f"{settings.seed}/{name}")
+            lines.append(
+                {
+                    "id": name,
+                    "conversation": talk_about(known, rng, settings.talk),
+                    "texts": describe_freely(known, rng, settings.texts),
+                }
+            )
+        append_jsonl(path, lines)
 
 
 def encode(image: Image.Image, quality: int) -> dict[str, Any]:

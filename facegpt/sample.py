@@ -23,6 +23,7 @@ class FaceRecord:
     parameters (N,): FaceParameters vector of a synthetic face; for evaluation only, None for photographs.
     description: aspect (shape, expression, colour, light, pose) -> sentence, written by the pretrained VLM.
     conversation: (question, answer) pairs about the photograph, answered by the pretrained VLM.
+    texts: whole descriptions in other words, each in a form of `facegpt.data.templates.text_form`.
     landmark_valid (68,) bool: which landmarks were given; None when all were. The others are estimates that
     nothing is compared with (`facegpt.perception.landmark_files.complete_landmarks`).
     """
@@ -35,6 +36,7 @@ class FaceRecord:
     description: dict[str, str] = field(default_factory=dict)
     conversation: list[tuple[str, str]] = field(default_factory=list)
     landmark_valid: Tensor | None = None
+    texts: list[str] = field(default_factory=list)
 
 
 @dataclass

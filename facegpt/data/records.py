@@ -28,6 +28,7 @@ from facegpt.sample import FaceRecord
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LANDMARK_SUFFIXES = (".npy", ".pts")
 LONGEST_LIST = 10_000  # numbers of a column in a row; landmarks are 136, parameters some hundreds
+LONGEST_TEXT, MOST_TEXTS = 10_000, 1000  # characters of a whole description, and how many a face can have
 ANNOTATIONS, METADATA = "descriptions.jsonl", "dataset.json"
 
 # Columns of a face shard; skin_mask and parameters may be absent or null.
@@ -48,6 +49,7 @@ class Annotation:
 
     description: dict[str, str] = field(default_factory=dict)
     conversation: list[tuple[str, str]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -70,8 +72,9 @@ class FaceRecords(Sequence[FaceRecord]):
 
     @property
     def described(self) -> list[int]:
-        """Indices of the records that have a description."""
-        return [i for i, name in enumerate(self.ids) if self.annotations.get(name, Annotation()).description]
+        """Indices of the records that have a description or whole texts."""
+        notes = (self.annotations.get(name, Annotation()) for name in self.ids)
+        return [i for i, note in enumerate(notes) if note.description or note.texts]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,6 +87,7 @@ class FaceRecords(Sequence[FaceRecord]):
         annotation = self.annotations.get(record.id)
         if annotation is not None:
             record.description, record.conversation = annotation.description, annotation.conversation
+            record.texts = annotation.texts
         return record
 
     def __iter__(self) -> Iterator[FaceRecord]:
@@ -126,11 +130,14 @@ def read_annotations(path: str | Path) -> dict[str, Annotation]:
     """Annotations by record id from a `descriptions.jsonl`.
 
     Raises SampleError, naming file and row, for a row that does not have the schema
-    {"id", "description": {aspect: text}, "conversation": [[question, answer], ...]}.
+    {"id", "description": {aspect: text}, "conversation": [[question, answer], ...], "texts": [text, ...]},
+    where all but the id may be absent; and for more than `MOST_TEXTS` texts, or one that is empty or longer
+    than `LONGEST_TEXT`.
     """
     annotations = {}
     for number, row in enumerate(read_jsonl(path), start=1):
         description, conversation = row.get("description", {}), row.get("conversation", [])
+        texts = row.get("texts", [])
         good = (
             isinstance(row.get("id"), str)
             and isinstance(description, dict)
@@ -138,13 +145,21 @@ def read_annotations(path: str | Path) -> dict[str, Annotation]:
             and isinstance(conversation, list)
             and all(isinstance(pair, list) and len(pair) == 2 for pair in conversation)
             and all(isinstance(text, str) for pair in conversation for text in pair)
+            and isinstance(texts, list)
+            and all(isinstance(text, str) for text in texts)
         )
         if not good:
             raise SampleError(
                 f"row {number} of {path} is not of the form "
-                '{"id", "description": {aspect: text}, "conversation": [[question, answer], ...]}'
+                '{"id", "description": {aspect: text}, "conversation": [[question, answer], ...], '
+                '"texts": [text, ...]}'
             )
-        annotations[row["id"]] = Annotation(description, [(pair[0], pair[1]) for pair in conversation])
+        if len(texts) > MOST_TEXTS or not all(0 < len(text.strip()) <= LONGEST_TEXT for text in texts):
+            raise SampleError(
+                f"row {number} of {path} has texts that are empty, longer than {LONGEST_TEXT} characters or "
+                f"more than {MOST_TEXTS}; shorten them"
+            )
+        annotations[row["id"]] = Annotation(description, [(pair[0], pair[1]) for pair in conversation], texts)
     return annotations
 
 

@@ -10,7 +10,14 @@ from typing import Any, Protocol
 
 from facegpt.data.records import Annotation, FaceRecords, path_within
 from facegpt.data.targets import face_target
-from facegpt.data.templates import combined_request, face_request
+from facegpt.data.templates import (
+    combined_request,
+    describe_aspects,
+    face_request,
+    follow_up,
+    text_form,
+    two_faces_request,
+)
 from facegpt.errors import SampleError
 from facegpt.files import read_json
 from facegpt.perception.images import read_image
@@ -90,13 +97,19 @@ class ImageToFace:
 class TextToFace:
     """A description alone goes in; the loss compares with the photograph that it was written for.
 
-    Only records that have a description count. Raises SampleError when none has.
+    Only records that have a description or whole texts count. Of a record with texts every epoch draws one of
+    them. several_rate: share of these samples that ask for two faces, in one request or one after the other;
+    the second is another record's, or the same after more was told of it. Raises SampleError when no record
+    has a description.
     """
 
     name = "text_to_face"
 
-    def __init__(self, records: FaceRecords, target_size: int, seed: int = 0) -> None:
+    def __init__(
+        self, records: FaceRecords, target_size: int, seed: int = 0, several_rate: float = 0.2
+    ) -> None:
         self.records, self.target_size, self.seed = records, target_size, seed
+        self.several_rate = several_rate
         self.indices = records.described
         if not self.indices:
             raise SampleError(f"{records.path} has no descriptions; write them with data_gen/describe.py")
@@ -106,16 +119,37 @@ class TextToFace:
 
     def messages(self, index: int, epoch: int) -> tuple[str, list[Message]]:
         """See `Source.messages`."""
-        name = self.records.ids[self.indices[index]]
-        rng = _generator(self.name, self.seed, epoch, index)
-        request = face_request(rng, self.records.annotations[name].description)
-        return name, _messages([request], with_image=False)
+        turns, _ = self._turns(index, epoch)
+        return self.records.ids[self.indices[index]], _messages(turns, with_image=False)
 
     def sample(self, index: int, epoch: int) -> Sample:
         """See `Source.sample`."""
-        name, messages = self.messages(index, epoch)
-        target = face_target(self.records[self.indices[index]], self.target_size)
-        return Sample(name, self.name, messages, [], [target])
+        turns, shown = self._turns(index, epoch)
+        faces = [face_target(self.records[self.indices[number]], self.target_size) for number in shown]
+        name = self.records.ids[self.indices[index]]
+        return Sample(name, self.name, _messages(turns, with_image=False), [], faces)
+
+    def _turns(self, index: int, epoch: int) -> tuple[list[QuestionAnswer], list[int]]:
+        """The turns, and the number in `indices` of the record that each `<FACE>` is compared with."""
+        rng = _generator(self.name, self.seed, epoch, index)
+        annotation = self._annotation(index)
+        if not annotation.texts:
+            return [face_request(rng, annotation.description)], [index]
+        text = rng.choice(annotation.texts)
+        if rng.random() >= self.several_rate:
+            return [face_request(rng, text)], [index]
+        kind, other = rng.random(), rng.randrange(len(self))
+        second = self._annotation(other)
+        like = [t for t in second.texts if text_form(t) == text_form(text)]
+        if kind < 0.4 and like and text_form(text) in ("noun", "notes"):
+            return [two_faces_request(rng, text, rng.choice(like))], [index, other]
+        if kind < 0.7:  # more about the same face
+            return [face_request(rng, text), follow_up(rng, rng.choice(annotation.texts))], [index, index]
+        later = rng.choice(second.texts) if second.texts else describe_aspects(rng, second.description)
+        return [face_request(rng, text), follow_up(rng, later)], [index, other]
+
+    def _annotation(self, index: int) -> Annotation:
+        return self.records.annotations[self.records.ids[self.indices[index]]]
 
 
 class Instruct:

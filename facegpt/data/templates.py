@@ -1,12 +1,17 @@
 """The wording of questions and answers: what the pretrained VLM is asked, how a face is asked for and given.
 
-Every draw takes its random generator from the caller, so a sample's wording follows from its seed.
+The wordings of requests come from the grammar in wording/requests.yaml. Every draw takes its random generator
+from the caller, so a sample's wording follows from its seed.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
+from typing import Literal
+
+from facegpt.data.grammar import hasty, read_grammar
 
 # What the pretrained VLM is asked about a photograph for text-to-face: aspect -> question.
 ASPECT_QUESTIONS: dict[str, str] = {
@@ -27,87 +32,70 @@ FACE_QUESTIONS: list[str] = [
     "What is the person wearing?",
 ]
 
-IMAGE_PROMPTS: list[str] = [
-    "Show me the face of this person in 3D.",
-    "What does this face look like in 3D?",
-    "Reconstruct the 3D face in this picture.",
-    "Can you make a 3D model of this face?",
-    "Please give me the 3D parameters of this face.",
-    "What are the 3D face parameters of the person in the picture?",
-    "Estimate the shape, expression and pose of this face in 3D.",
-    "Turn this photograph into a 3D face.",
-    "I need a 3D head of this person.",
-    "Could you estimate the 3D face of this person?",
-    "Fit a 3D face to this picture.",
-    "Give me this person's face as a 3D model, please.",
-    "Model the face that you see.",
-    "Which 3D face fits this photograph?",
+REQUESTS = read_grammar("requests")
+PRONOUNS = [
+    {"she": "she", "her": "her", "hers": "her", "does": "does", "is": "is"},
+    {"she": "he", "her": "him", "hers": "his", "does": "does", "is": "is"},
+    {"she": "they", "her": "them", "hers": "their", "does": "do", "is": "are"},
 ]
+HASTY = 0.15  # share of the requests that are typed without capital letters and marks
 
-# `{}` is the description.
-TEXT_PROMPTS: list[str] = [
-    "{} Show me this face in 3D.",
-    "{} What does this face look like in 3D?",
-    "Make a 3D face from this description. {}",
-    "Here is a description of a face. {} Can you make a 3D model of it?",
-    "{} Please give me the 3D parameters of this face.",
-    "What are the 3D face parameters of this person? {}",
-    "I am thinking of a person. {} Show me the face in 3D.",
-    "{} Which 3D face fits this description?",
-    "Model a face in 3D. {}",
-    "Imagine this person. {} Could you show me the 3D face?",
-    "{} Turn this text into a 3D face.",
-    "I need a 3D head of a person like this. {}",
-    "Give me a 3D face that looks like this, please. {}",
-    "Show me the face of a person who looks like this. {}",
-    "Show me the face of this person: {}",
-    "Give me the face of a person like this: {}",
-    "{} Show me her face.",
-    "{} Show me his face in 3D.",
-    "{} What does the face look like? Show me.",
-]
+# A sample of the wordings for those who want a list: `{}` is a description in whole sentences.
+IMAGE_PROMPTS = REQUESTS.wordings("photograph", 400, **PRONOUNS[0])
+TEXT_PROMPTS = REQUESTS.wordings("sentences", 400, **PRONOUNS[0], description="{}")
+ANSWERS = REQUESTS.wordings("answer", 100)
 
-ANSWERS: list[str] = [
-    "<FACE>",
-    "<FACE>.",
-    "Here is the face: <FACE>",
-    "Sure, <FACE>.",
-    "The face is <FACE>.",
-    "It looks like this: <FACE>.",
-    "<FACE> is the 3D face.",
-    "This is the face in 3D. <FACE>",
-    "Sure. Here is the 3D face: <FACE>.",
-    "I would say <FACE> fits best.",
-    "The 3D face parameters are <FACE>. You can look at it from all sides.",
-    "Here it is: <FACE>. Tell me if you need anything else.",
-]
-
-# A question about the photograph and the wish for a face in one turn: `{}` is the question, then the answer.
-COMBINED_PROMPTS: list[str] = [
-    "{} And show me the face in 3D.",
-    "{} Please give me the 3D face too.",
-    "Show me this face in 3D. {}",
-    "Make a 3D model of this face and answer a question. {}",
-]
-COMBINED_ANSWERS: list[str] = [
-    "{} Here is the face: <FACE>.",
-    "{} <FACE>",
-    "Here is the face: <FACE>. {}",
-    "<FACE> {}",
-]
+Form = Literal["sentences", "noun", "notes", "wish"]
 
 
-def face_request(rng: random.Random, description: Mapping[str, str] | None = None) -> tuple[str, str]:
-    """A prompt and an answer with one `<FACE>`; about a photograph, or about a description (aspect -> text).
+def face_request(rng: random.Random, description: Mapping[str, str] | str | None = None) -> tuple[str, str]:
+    """A prompt and an answer with one `<FACE>`; about a photograph (None), or about a description.
 
-    The aspects come in random order, and each is left out now and then (one at least stays), because a user
-    does not describe everything.
+    description: aspect -> text, as a VLM wrote it, or a whole text in one of the forms of `text_form`. Of the
+    aspects each is left out now and then, see `describe_aspects`.
     """
-    answer = rng.choice(ANSWERS)
+    answer = REQUESTS.say(rng, "answer")
     if description is None:
-        return rng.choice(IMAGE_PROMPTS), answer
+        return _typed(rng, REQUESTS.say(rng, "photograph", **rng.choice(PRONOUNS))), answer
+    if isinstance(description, str):
+        return _typed(rng, _ask(rng, "", description)), answer
     text = describe_aspects(rng, description)
-    return rng.choice(TEXT_PROMPTS).replace("{}", text), answer
+    return REQUESTS.say(rng, "sentences", **pronouns(rng, text), description=text), answer
+
+
+def follow_up(rng: random.Random, text: str) -> tuple[str, str]:
+    """As `face_request` with a whole text, for a conversation in which a face was asked for before."""
+    return _typed(rng, _ask(rng, "follow_", text)), REQUESTS.say(rng, "answer")
+
+
+def two_faces_request(rng: random.Random, first: str, second: str) -> tuple[str, str]:
+    """One prompt for two faces and an answer with two `<FACE>`; the texts are both nouns or both notes."""
+    rule = "both" if text_form(first) == "noun" else "both_notes"
+    prompt = REQUESTS.say(rng, rule, first=first, second=second)
+    return _typed(rng, prompt), REQUESTS.say(rng, "answer_both")
+
+
+def text_form(text: str) -> Form:
+    """How a whole text can stand in a request.
+
+    sentences end with a full stop ("She has a big grin."); noun is a person ("an angry woman with knitted
+    brows"); wish is what a face does ("to smile and close her eyes"); notes are features alone ("big grin,
+    eyes closed").
+    """
+    if text.rstrip().endswith((".", "!", "?")):
+        return "sentences"
+    first = text.split(" ", 1)[0].lower()
+    if first in ("a", "an", "the", "my", "this", "some", "somebody", "someone"):
+        return "noun"
+    return "wish" if first == "to" else "notes"
+
+
+def pronouns(rng: random.Random, text: str) -> dict[str, str]:
+    """The pronouns that the text uses of its person, any where it uses none: slots of the grammar."""
+    for person in PRONOUNS:
+        if re.search(rf"\b({person['she']}|{person['her']}|{person['hers']})\b", text, re.IGNORECASE):
+            return person
+    return rng.choice(PRONOUNS)
 
 
 def describe_aspects(rng: random.Random, description: Mapping[str, str]) -> str:
@@ -119,7 +107,19 @@ def describe_aspects(rng: random.Random, description: Mapping[str, str]) -> str:
 
 def combined_request(rng: random.Random, question: str, answer: str) -> tuple[str, str]:
     """A question about a photograph and the wish for its face in one turn, and the answer to both."""
+    person = pronouns(rng, question)
     return (
-        rng.choice(COMBINED_PROMPTS).replace("{}", question.strip()),
-        rng.choice(COMBINED_ANSWERS).replace("{}", answer.strip()),
+        REQUESTS.say(rng, "combined", **person, question=question.strip()),
+        REQUESTS.say(rng, "combined_answer", answered=answer.strip()),
     )
+
+
+def _ask(rng: random.Random, kind: str, text: str) -> str:
+    form = text_form(text)
+    slot = {"sentences": "description", "noun": "who", "notes": "features", "wish": "act"}[form]
+    said = text.strip().removeprefix("to ") if form == "wish" else text.strip()
+    return REQUESTS.say(rng, kind + form, **pronouns(rng, text), **{slot: said})
+
+
+def _typed(rng: random.Random, text: str) -> str:
+    return hasty(text) if rng.random() < HASTY else text

@@ -54,6 +54,7 @@ def validate_records(path: str | Path, size: int = 224) -> FaceRecords:
     for name, annotation in records.annotations.items():
         texts = [
             *annotation.description.values(),
+            *annotation.texts,
             *(text for pair in annotation.conversation for text in pair),
         ]
         if any(token in text for text in texts for token in (IMAGE_TOKEN, FACE_TOKEN)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -92,6 +92,8 @@ class Facts:
     colors: dict[str, float]
     light: tuple[float, float, float]  # direction (person's left, up, front), length = strength
     warmth: float
+    components: dict[str, float] = field(default_factory=dict)  # all of the expression, by name
+    identity: dict[str, float] = field(default_factory=dict)  # all of the shape, by name
 
 
 def read_facts(head: HeadModel, parameters: FaceParameters) -> list[Facts]:
@@ -132,6 +134,8 @@ def read_facts(head: HeadModel, parameters: FaceParameters) -> list[Facts]:
                 colors={name: float(values[b]) for name, values in albedo.items()},
                 light=tuple(float(v / mean_light[0]) for v in mean_light[1:4]),  # type: ignore[arg-type]
                 warmth=float((light[b, 0, 0] - light[b, 0, 2]) / light[b, 0].mean()),
+                components={name: float(values[b]) for name, values in expression.items()},
+                identity={name: float(values[b]) for name, values in shape.items()},
             )
         )
     return facts

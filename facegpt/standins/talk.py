@@ -1,0 +1,106 @@
+"""Questions about a photograph and answers in words, from the facts that are known of the rendered face.
+
+They touch the same topics as the requests for faces (facegpt/data/wording/requests.yaml), so that only the wish
+for a face tells the two apart. What the picture does not show (hair, clothes, the place) is said not to be seen.
+"""
+
+from __future__ import annotations
+
+import random
+
+from facegpt.data.grammar import hasty, read_grammar, tidy
+from facegpt.data.templates import HASTY, PRONOUNS
+from facegpt.standins.descriptions import Feature, features, feeling, join, phrase, plain
+from facegpt.standins.language import Facts
+
+TALK = read_grammar("talk")
+ASKED_FEELINGS = {
+    "happy": "happiness", "friendly": "happiness", "good mood": "happiness", "sad": "sadness", "upset": "sadness",
+    "angry": "anger", "afraid": "fear", "scared": "fear", "surprised": "surprise", "disgusted": "disgust",
+    "calm": "neutral",
+}  # fmt: skip
+UNSEEN = {"hair": "no_hair", "clothes": "no_clothes", "place": "no_place", "other": "no_answer"}
+TOPICS = [
+    "feeling", "feeling", "expression", "expression", "smiling", "brows", "eyes", "mouth", "direction", "direction",
+    "tilt", "skin", "beard", "shape", "light", "person", "person", "hair", "clothes", "place", "other",
+]  # fmt: skip
+
+
+def talk_about(facts: Facts, rng: random.Random, count: int) -> list[tuple[str, str]]:
+    """`count` (question, answer) pairs about the photograph of one face, on different topics where there are."""
+    order = rng.sample(TOPICS, len(TOPICS))
+    topics = list(dict.fromkeys(order)) * (1 + count // len(set(TOPICS)))
+    return [_pair(topic, facts, rng) for topic in topics[:count]]
+
+
+def _pair(topic: str, facts: Facts, rng: random.Random) -> tuple[str, str]:
+    person = rng.choice(PRONOUNS[:2])
+    question = TALK.say(rng, topic, **person)
+    if topic in UNSEEN:
+        answer = TALK.say(rng, UNSEEN[topic], **person)
+    else:
+        answer = _answer(topic, question.lower(), facts, person, rng)
+    return hasty(question) if rng.random() < HASTY else question, answer
+
+
+def _answer(topic: str, question: str, facts: Facts, person: dict[str, str], rng: random.Random) -> str:
+    """What the facts say to a question; yes or no first where it was asked so."""
+    known = features(facts)
+    felt = feeling(facts)
+    if topic == "feeling":
+        asked = next((name for word, name in ASKED_FEELINGS.items() if word in question), None)
+        if felt is None:
+            return TALK.say(rng, "unclear")
+        said = plain(f"{felt}_is", person, rng)
+        return TALK.say(rng, "felt" if asked is None else "agreed" if asked == felt else "denied", named=said)
+    if topic == "person":
+        lines = [TALK.say(rng, "felt", named=plain(f"{felt}_is", person, rng))] if felt else []
+        chosen = [f for f in known if f.aspect != "light" or rng.random() < 0.3]
+        return " ".join([*lines, _tell(chosen, person, rng, rng.randint(2, 4))])
+    if topic in ("smiling", "brows", "eyes", "mouth", "beard", "tilt"):
+        return _yes_or_no(topic, question, facts, known, person, rng)
+    aspect = {"direction": "pose", "skin": "color"}.get(topic, topic)
+    return _tell([f for f in known if f.aspect == aspect], person, rng, 3)
+
+
+def _yes_or_no(
+    topic: str, question: str, facts: Facts, known: list[Feature], person: dict[str, str], rng: random.Random
+) -> str:
+    keys = {
+        "smiling": ("smile",),
+        "brows": ("brows_up", "inner_brows"),
+        "eyes": ("closed",),
+        "mouth": ("open",),
+        "beard": ("beard_high", "moustache_high"),
+        "tilt": ("roll",),
+    }[topic]
+    found = next((feature for feature in known if feature.key in keys), None)
+    otherwise = {"eyes": "the eyes are open", "mouth": "the mouth is closed", "tilt": "the head is upright"}
+    yes = found is not None
+    if any(word in question for word in ("open", "can we see", "straight", "upright", "shaved")):
+        yes = not yes if topic in ("eyes", "tilt", "beard") else yes
+    if topic == "mouth" and any(word in question for word in ("closed", "shut")):
+        yes = not yes
+    if found is not None:
+        kind = "is" if found.can("is") else "n"
+        named = phrase(found, kind, person, rng)
+        named = named if kind == "is" else f"{person['she']} has {named}"
+    elif topic in otherwise:
+        named = otherwise[topic]
+    else:
+        named = {"smiling": "the mouth does not smile", "brows": "the brows are not raised"}.get(
+            topic, "no beard can be seen"
+        )
+    if "how far" in question or "open or closed" in question:
+        return tidy(named + ".")
+    return TALK.say(rng, "agreed" if yes else "denied", named=named)
+
+
+def _tell(chosen: list[Feature], person: dict[str, str], rng: random.Random, most: int) -> str:
+    """Up to `most` of the features in one or two sentences; those without a clause are what the person has."""
+    picked = chosen[:most] or [Feature("relaxed", "expression")]
+    clauses = [phrase(f, "is", person, rng) for f in picked if f.can("is")]
+    nouns = [phrase(f, "n", person, rng) for f in picked if not f.can("is")]
+    if nouns:
+        clauses.append(f"{person['she']} has {join(nouns, rng)}")
+    return tidy(" ".join(f"{clause}." for clause in ([join(clauses, rng)] if len(clauses) < 3 else clauses)))
