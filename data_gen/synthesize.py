@@ -12,6 +12,9 @@ Renders random faces with known parameters, for training the tiny setup and for 
 
 A shard that exists is kept, so an interrupted run continues where it stopped; a folder that was made with
 other settings is refused. The same settings give the same faces.
+
+landmark_noise, mask and photographic make the training faces more like what a photograph and the detectors on
+it would give; the faces are the same with and without, and those to test with stay exact.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ import hashlib
 import io
 import random
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import torch
@@ -42,15 +45,20 @@ from facegpt.errors import ConfigError
 from facegpt.files import append_jsonl, atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.perception.skin import skin_probability
 from facegpt.render.renderer import render
+from facegpt.sample import REFERENCE_SIZE
 from facegpt.standins.conversations import instructions
 from facegpt.standins.descriptions import MOVEMENTS, describe_freely
+from facegpt.standins.detector import detector_noise
 from facegpt.standins.language import read_facts
+from facegpt.standins.photographic import photographic
 from facegpt.standins.synthetic import background, photograph, sample_parameters
 from facegpt.standins.talk import talk_about
 from facegpt.visualize import contact_sheet, draw_landmarks, to_pil
 
 AT_ONCE = 25  # faces rendered together; part of what the seed means, as every batch draws from one generator
+EXACT = {"landmark_noise": 0.0, "mask": "truth", "photographic": False}  # what the test faces always have
 
 
 @dataclass
@@ -59,6 +67,10 @@ class SynthesisSettings:
     the JPEG images, 0 for PNG. instruct: number of plain conversations. texts: descriptions of each
     face in words; talk: questions about its photograph with answers. out: folder for all of it.
     head: "builtin" or a head file. seed: of everything that is drawn.
+
+    Of the training faces only: landmark_noise: standard deviation in pixels of a 224 image by which landmarks
+    are off, see `detector_noise`. mask: of the skin, its true place or where the color of the image looks so.
+    photographic: whether images are degraded and faces partly hidden as in photographs.
     """
 
     out: str = "outputs/demo/data"
@@ -72,10 +84,15 @@ class SynthesisSettings:
     instruct: int = 2000
     texts: int = 0
     talk: int = 0
+    landmark_noise: float = 0.0
+    mask: Literal["truth", "color"] = "truth"
+    photographic: bool = False
 
     def __post_init__(self) -> None:
         at_least(1, self, "size", "shard")
-        at_least(0, self, "train", "test", "instruct", "texts", "talk")
+        at_least(0, self, "train", "test", "instruct", "texts", "talk", "landmark_noise")
+        if not self.landmark_noise <= 30:  # beyond, or if it is no number, landmarks would not be a face's
+            raise ValueError(f"landmark_noise must be between 0 and 30, it is {self.landmark_noise}")
         if not 0 <= self.quality <= 100:
             raise ValueError(f"quality must be between 0 and 100, it is {self.quality}")
 
@@ -102,6 +119,8 @@ def main(argv: list[str]) -> None:
 
 def write_split(head: HeadModel, settings: SynthesisSettings, split: str, count: int, folder: Path) -> None:
     """Write the missing shards of one split; ConfigError when those present have other settings."""
+    if split == "test":
+        settings = replace(settings, **EXACT)  # type: ignore[arg-type]
     metadata = {
         "head_id": head.id,
         "layout": asdict(head.layout),
@@ -110,12 +129,13 @@ def write_split(head: HeadModel, settings: SynthesisSettings, split: str, count:
         "quality": settings.quality,
         "shard": settings.shard,
         "count": count,
+        **{key: getattr(settings, key) for key in EXACT},
     }
     present = read_metadata(folder)
     for key, value in metadata.items():
-        if present and present.get(key) != value:
+        if present and present.get(key, EXACT.get(key)) != value:
             raise ConfigError(
-                f"{folder} was made with {key} {present.get(key)} and not {value}; "
+                f"{folder} was made with {key} {present.get(key, EXACT.get(key))} and not {value}; "
                 "remove it or choose another out"
             )
     write_json(folder / METADATA, metadata)
@@ -125,8 +145,7 @@ def write_split(head: HeadModel, settings: SynthesisSettings, split: str, count:
             file = folder / f"faces-{number:05d}.parquet"
             if not file.is_file():
                 names = [f"{split}-{index:06d}" for index in range(start, start + faces)]
-                generator = torch.Generator().manual_seed(_seed(settings.seed, split, number))
-                rows = make_rows(head, settings, names, generator, progress)
+                rows = make_rows(head, settings, names, _seed(settings.seed, split, number), progress)
                 with atomic_path(file) as temporary:
                     datasets.Dataset.from_list(rows, features=FEATURES).to_parquet(str(temporary))
             else:
@@ -137,10 +156,12 @@ def make_rows(
     head: HeadModel,
     settings: SynthesisSettings,
     names: list[str],
-    generator: torch.Generator,
+    seed: int,
     progress: tqdm[Any],
 ) -> list[dict[str, Any]]:
-    """Rows of a shard (`FEATURES`) with these ids: random faces, all drawn from `generator`."""
+    """Rows of a shard (`FEATURES`) with these ids: random faces, all drawn from this seed."""
+    # One for the faces, and one for each thing done to them, so that they are the same with and without.
+    generator, taking, detecting = (torch.Generator().manual_seed(seed + offset) for offset in range(3))
     rows = []
     for start in range(0, len(names), AT_ONCE):
         chunk = names[start : start + AT_ONCE]
@@ -148,14 +169,21 @@ def make_rows(
         with torch.no_grad():
             rendering = render(head, parameters, settings.size)
         images = photograph(rendering, background(len(chunk), settings.size, generator), generator)
+        if settings.photographic:
+            images = photographic(images, rendering.mask, rendering.landmarks, taking)
+        landmarks = rendering.landmarks
+        if settings.landmark_noise:
+            sigma = settings.landmark_noise * settings.size / REFERENCE_SIZE
+            landmarks = detector_noise(landmarks, sigma, detecting)
+        skin = rendering.skin_mask if settings.mask == "truth" else skin_probability(images)
         vectors = parameters.to_vector()
         for i, name in enumerate(chunk):
-            mask = Image.fromarray((255 * rendering.skin_mask[i]).round().byte().cpu().numpy())
+            mask = Image.fromarray((255 * skin[i]).round().byte().cpu().numpy())
             rows.append(
                 {
                     "id": name,
                     "image": encode(to_pil(images[i]), settings.quality),
-                    "landmarks": rendering.landmarks[i].flatten().tolist(),
+                    "landmarks": landmarks[i].flatten().tolist(),
                     "skin_mask": encode(mask, 0),
                     "parameters": vectors[i].tolist(),
                 }

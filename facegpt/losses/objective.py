@@ -24,6 +24,8 @@ class ObjectiveWeights:
 
     parameters: weight of the mean squared error to the true parameters, for the supervised comparison on
     synthetic faces; 0 in self-supervised training.
+    landmark_delta: distance in pixels of a 224 crop beyond which the landmark part grows linearly, see
+        `landmark_loss`; 0: the published square.
     """
 
     pixel: float = 0.5
@@ -31,6 +33,7 @@ class ObjectiveWeights:
     landmark: float = 5e-4
     regularization: float = 0.1
     parameters: float = 0.0
+    landmark_delta: float = 0.0
 
 
 class FaceObjective:
@@ -76,7 +79,11 @@ class FaceObjective:
             )
         if self.weights.landmark > 0:
             parts["landmark"] = landmark_loss(
-                rendering.landmarks, targets.landmarks, targets.image.shape[-1], targets.landmark_valid
+                rendering.landmarks,
+                targets.landmarks,
+                targets.image.shape[-1],
+                targets.landmark_valid,
+                self.weights.landmark_delta,
             )
         if self.weights.regularization > 0:
             parts["regularization"] = regularization(parameters)

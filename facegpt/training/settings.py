@@ -126,6 +126,7 @@ class ObjectiveSettings(ObjectiveWeights):
 
     text, face: weight of the part in the total.
     pixel, perceptual, landmark, regularization: weight of the part in L_face; 0 leaves it out.
+    landmark_delta: pixels of a 224 crop beyond which the landmark part grows linearly; 0: nowhere.
     """
 
     text: float = 1.0
@@ -138,8 +139,9 @@ class OptimizationSettings:
 
     steps: optimiser steps of the whole run. batch: conversations per rank and micro-batch. accumulation:
     micro-batches per step. lr: LoRA, and the face head and the <FACE> rows when theirs is 0.
-    clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels, so it
-        may be passed in every step; `clipped` in the metrics is the share of steps that did.
+    clip: the largest norm of the whole gradient (0: none). The landmark term is in square pixels unless it
+        has a `landmark_delta`, so it may be passed in every step; `clipped` in the metrics is the share of
+        steps that did.
     face_head_lr, token_lr: of the face head and of the <FACE> rows; 0: lr.
     betas, weight_decay: AdamW's.
     warmup: steps of linear warm-up.

@@ -20,6 +20,7 @@ from facegpt.errors import ConfigError, SampleError
 from facegpt.head.files.format import save_head
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.perception.skin import skin_probability
 from facegpt.render.renderer import render
 
 synthesize = load_recipe("data_gen/synthesize.py")
@@ -89,6 +90,52 @@ def test_other_settings_do_not_mix_with_what_is_there(made):
     for word in ("seed=2", "size=32", "train=8"):
         with pytest.raises(ConfigError, match=word.split("=")[0] if word[0] != "t" else "count"):
             synthesize.main([*words, "instruct=0", "seed=1", word])
+
+
+def test_supervision_like_a_detectors_leaves_the_faces_and_the_test_split_alone(made, tmp_path):
+    folder, words = made
+    more = ["landmark_noise=4", "mask=color", "instruct=0", "seed=1", f"out={tmp_path}/data"]
+    synthesize.main([*words, *more])
+    for split in ("train", "test"):
+        exact = list(validate_records(folder / "data" / split))
+        noisy = list(validate_records(tmp_path / "data" / split))
+        for one, other in zip(exact, noisy, strict=True):
+            assert torch.equal(one.parameters, other.parameters)
+            assert torch.equal(to_tensor(one.image), to_tensor(other.image))
+            same = split == "test"
+            assert torch.equal(one.landmarks, other.landmarks) == same
+            assert torch.equal(one.skin_mask, other.skin_mask) == same
+            if not same:  # 4 px at 224 are 0.86 at 48
+                assert 0.3 < (one.landmarks - other.landmarks).std() < 2.2
+                color = skin_probability(to_tensor(other.image)[None])[0]  # of the JPEG: not quite the same
+                assert (other.skin_mask - color).abs().mean() < 0.1
+    for word in ("landmark_noise=3", "mask=truth", "photographic=true"):
+        with pytest.raises(ConfigError, match=word.split("=")[0]):
+            synthesize.main([*words, *more, word])
+    with pytest.raises(ConfigError, match="landmark_noise"):
+        synthesize.main([*words, *more, "landmark_noise=nan"])
+
+
+def test_photographic_images_show_the_same_faces(made, tmp_path):
+    folder, words = made
+    more = ["photographic=true", "instruct=0", "seed=1", f"out={tmp_path}/data"]
+    synthesize.main([*words, *more])
+    for split, changed in (("train", True), ("test", False)):
+        exact = list(validate_records(folder / "data" / split))
+        degraded = list(validate_records(tmp_path / "data" / split))
+        assert all(torch.equal(a.parameters, b.parameters) for a, b in zip(exact, degraded, strict=True))
+        assert all(torch.equal(a.landmarks, b.landmarks) for a, b in zip(exact, degraded, strict=True))
+        pairs = zip(exact, degraded, strict=True)
+        assert any(not torch.equal(to_tensor(a.image), to_tensor(b.image)) for a, b in pairs) == changed
+
+
+def test_a_folder_from_before_these_settings_goes_on(made):
+    folder, words = made
+    path = folder / "data" / "train" / "dataset.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({key: before[key] for key in before if key not in synthesize.EXACT}))
+    synthesize.main([*words, "instruct=0", "seed=1"])
+    assert json.loads(path.read_text()) == before
 
 
 def test_the_shipped_configuration_loads():

@@ -110,6 +110,44 @@ def test_landmark_loss_gradient():
     assert gradcheck(lambda p: landmark_loss(p, target, 112), predicted)
 
 
+def test_robust_landmark_loss_by_hand():
+    target = torch.zeros(4, 68, 2, dtype=torch.float64)
+    predicted = target.clone()
+    predicted[0, 5] = torch.tensor([3.0, 4.0])  # distance 5
+    predicted[1, 62, 1] = 1.5
+    predicted[2, 5, 0] = -1e4
+    # delta 12: 2 * 144 * (13 / 12 - 1) = 24; delta 2: 400 * 8 * (1.25 - 1)
+    assert landmark_loss(predicted, target, 224, delta=12.0)[0].item() == pytest.approx(24 / 136)
+    assert landmark_loss(predicted, target, 224, delta=2.0)[1].item() == pytest.approx(800 / 136)
+    assert landmark_loss(predicted, target, 224, delta=2.0)[2].item() == pytest.approx(4e4 / 136, rel=1e-3)
+    assert landmark_loss(predicted / 2, target / 2, 112, delta=12.0)[0].item() == pytest.approx(24 / 136)
+
+
+def test_robust_landmark_loss_is_the_square_in_the_limit():
+    predicted, target = landmarks(3, 224), landmarks(3, 224).flip(1)
+    valid = torch.rand(3, 68, generator=generator()) < 0.8
+    for given in (None, valid):
+        square = landmark_loss(predicted, target, 224, given)
+        assert torch.allclose(landmark_loss(predicted, target, 224, given, delta=1e6), square, rtol=1e-8)
+        assert (landmark_loss(predicted, target, 224, given, delta=5.0) < square).all()
+
+
+def test_robust_landmark_loss_has_a_bounded_gradient():
+    random = generator()
+    target = torch.randn(2, 68, 2, dtype=torch.float64, generator=random)
+    predicted = (target + 3 * torch.randn(2, 68, 2, dtype=torch.float64, generator=random)).requires_grad_()
+    assert gradcheck(lambda p: landmark_loss(p, target, 112, delta=2.0), predicted)
+    # Where all agree there is no kink: the gradient is 0, not NaN.
+    (gradient,) = torch.autograd.grad(
+        landmark_loss(predicted, predicted.detach(), 224, delta=2.0).sum(), predicted
+    )
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+    far = (1e5 * torch.randn(2, 68, 2, dtype=torch.float64, generator=random)).requires_grad_()
+    (gradient,) = torch.autograd.grad(landmark_loss(far, target, 224, delta=2.0).sum(), far)
+    bound = 2 * 2.0 * landmark_weights(dtype=torch.float64).square() / 136
+    assert (gradient.norm(dim=-1) <= bound).all() and (gradient.norm(dim=-1) > 0.99 * bound).all()
+
+
 def test_regularization_by_hand():
     parameters = FaceParameters.mean(LAYOUT, batch=2)
     parameters.shape[1] = torch.tensor([1.0, -2.0, 0.0])
