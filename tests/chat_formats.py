@@ -76,17 +76,17 @@ def chat_processor(name: str) -> LlavaProcessor:
             tokenizer.add_tokens([AddedToken(turn, rstrip=True, special=True) for turn in turns])
     elif name == "llama3":
         turns = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-        tokenizer = _byte_level(LLAMA3_WORDS, "<|begin_of_text|>", "<|eot_id|>", turns)
+        tokenizer = byte_level(LLAMA3_WORDS, "<|begin_of_text|>", "<|eot_id|>", turns)
         template = processors.TemplateProcessing(
             single="<|begin_of_text|> $A",
             special_tokens=[("<|begin_of_text|>", tokenizer.bos_token_id)],
         )
         tokenizer.backend_tokenizer.post_processor = template
     elif name == "smollm2":  # its start token opens every turn, and its end token pads
-        tokenizer = _byte_level(GPT2_WORDS, "<|im_start|>", "<|im_end|>", ["<|endoftext|>"])
+        tokenizer = byte_level(GPT2_WORDS, "<|im_start|>", "<|im_end|>", ["<|endoftext|>"])
     else:
         turns = ["<|im_start|>", "<|endoftext|>", "<|vision_start|>", "<|vision_end|>"]
-        tokenizer = _byte_level(LLAMA3_WORDS, None, "<|im_end|>", turns)
+        tokenizer = byte_level(LLAMA3_WORDS, None, "<|im_end|>", turns)
     image = "<|image_pad|>" if name == "qwen parts" else "<image>"
     tokenizer.add_tokens([AddedToken(image, special=True, normalized=False)])
     if tokenizer.pad_token is None:
@@ -99,7 +99,7 @@ def chat_processor(name: str) -> LlavaProcessor:
     return processor
 
 
-def _byte_level(
+def byte_level(
     words: str, begin: str | None, end: str, others: list[str], vocabulary: int = 420
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer as GPT-2's descendants have: no space before a text, line breaks merge."""
