@@ -13,6 +13,7 @@ VERBS = {
     "chat": "talk with a trained model, about a picture or without one",
     "fit": "fit the head to one photograph, without any network",
     "view": "draw contact sheets of a head",
+    "fetch": "get a real part, such as a language model, into the cache; without a name: list them",
     "doctor": "say which parts are on this machine, and what works without the others",
     "import-head": "make a head file of ours from ICT-FaceKit",
     "convert": "turn the face parameters of one head into another's",

@@ -33,6 +33,10 @@ class LandmarkError(SampleError):
     """Landmarks are missing, of another length or not finite."""
 
 
+class MissingPartError(FaceGPTError):
+    """A part that is fetched is not in the cache, or cannot be had."""
+
+
 class TrainingError(FaceGPTError):
     """Training cannot go on."""
 

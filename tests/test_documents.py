@@ -15,8 +15,19 @@ from recipes import ROOT, load_recipe
 from facegpt.__main__ import VERBS
 from facegpt.config import parse_config
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/heads.md", "docs/data.md", "facegpt/assets/README.md")
-FIRST = {"convert": ["face"], "import-head": ["kind", "folder"]}  # keys that may be left out
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/heads.md",
+    "docs/data.md",
+    "docs/parts.md",
+    "facegpt/assets/README.md",
+)
+FIRST = {
+    "convert": ["face"],
+    "import-head": ["kind", "folder"],
+    "fetch": ["names"],
+}  # keys that may be left out
 CALL = re.compile(r"(?:^    |`)((?:python|deepspeed|torchrun|facegpt) [^`\n]+)", re.MULTILINE)
 
 

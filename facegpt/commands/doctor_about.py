@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from facegpt.parts import PARTS
+
+WITHOUT = {  # fetched part -> what works without it
+    "face_landmarker": "the tiny LLaVA, and photographs that come with landmarks; not the small LLaVA",
+    "smollm2-135m": "the tiny LLaVA, whose language is a stand-in's; not the small LLaVA",
+    "sface": "the perceptual loss, with the tiny recogniser, a stand-in",
+}
+
 # name -> licence, what works without it, where to get it
 ABOUT = {
     "built-in head": ("MIT", "the heads of files (--head FILE)", "made by code on first use"),
@@ -40,6 +48,7 @@ ABOUT = {
         "all recipes, with the tiny LLaVA, a stand-in",
         "llava-hf/llava-1.5-7b-hf from the Hugging Face hub",
     ),
+    **{name: (PARTS[name].license, without, f"facegpt fetch {name}") for name, without in WITHOUT.items()},
     "renderer torch": ("BSD-3", "nothing: it is the reference", "pip install torch"),
     "renderer numba": (
         "BSD-2",

@@ -24,6 +24,7 @@ from facegpt.head.builtin.cache import builtin_head_data, builtin_head_path
 from facegpt.head.files.flame import load_flame
 from facegpt.head.files.format import HeadData, load_head_data
 from facegpt.head.head_id import BUILTIN_ID, head_id, is_builtin_id
+from facegpt.parts import PARTS, part_path, part_state
 from facegpt.perception.recognizer import TINY_WEIGHTS, load_recognizer
 from facegpt.render.backends import BACKENDS, choose
 
@@ -102,6 +103,7 @@ def examine(head: str | None = None, recognizer: str | None = None, backbone: st
         "ArcFace": lambda: _arcface(recognizer),
         "tiny LLaVA": lambda: _tiny(llava / "model.safetensors", llava / "pretraining.json"),
         "LLaVA": lambda: _backbone(backbone),
+        **{name: partial(_fetched, name) for name in PARTS},
         **{f"renderer {name}": partial(_renderer, name) for name in BACKENDS if name != "auto"},
         "GPU": _gpu,
         "DeepSpeed": lambda: _package("deepspeed"),
@@ -246,6 +248,13 @@ def _backbone(folder: str | None) -> Finding:
     # the weights have gigabytes, so the hash is of what names them
     named_by = index if index.is_file() else path / "config.json"
     return Finding(f"{config.get('model_type', 'unknown type')}, {size / 1e9:.1f} GB", _file_hash(named_by))
+
+
+def _fetched(name: str) -> Finding:
+    if part_state(name) == "missing":
+        raise Missing("not fetched")
+    part_path(name)  # raises where the bytes are wrong
+    return Finding(f"{PARTS[name].size / 1e6:.1f} MB", PARTS[name].sha256[:12])
 
 
 def _renderer(name: str) -> Finding:

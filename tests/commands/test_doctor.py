@@ -14,7 +14,7 @@ from facegpt.config import run
 
 @pytest.fixture(autouse=True)
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FACEGPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FACEGPT_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(library, "_package", lambda name: library.Finding("1.2"))
     monkeypatch.setattr(library, "choose", lambda name, device: name)
 

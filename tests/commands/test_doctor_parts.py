@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import sys
@@ -17,6 +18,7 @@ from facegpt.commands import doctor_parts as doctor
 from facegpt.commands.doctor_parts import Part, examine
 from facegpt.head.files.format import save_head
 from facegpt.head.head_id import BUILTIN_ID, head_id
+from facegpt.parts import PARTS, place
 
 PACKAGES = {
     "renderer numba": "numba",
@@ -30,7 +32,7 @@ PACKAGES = {
 @pytest.fixture(autouse=True)
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No built-in head in the cache, no optional package."""
-    monkeypatch.setenv("FACEGPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FACEGPT_HOME", str(tmp_path / "cache"))
     for module in PACKAGES.values():
         monkeypatch.setitem(sys.modules, module, None)  # importing it raises ModuleNotFoundError
 
@@ -111,6 +113,16 @@ def test_a_renderer_that_does_not_fit_the_device_is_found_but_said_so(
     install(tmp_path, monkeypatch, "triton", "")
     monkeypatch.setattr(doctor, "choose", refuse)
     assert part("renderer triton").state == "found" and "GPU only" in part("renderer triton").note
+
+
+def test_fetched_parts_are_found_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert part("sface").state == "missing" and part("sface").source == "facegpt fetch sface"
+    place("sface").parent.mkdir(parents=True)
+    place("sface").write_bytes(b"another file")
+    assert part("sface").state == "broken" and "`facegpt fetch sface` replaces it" in part("sface").note
+    right = replace(PARTS["sface"], sha256=hashlib.sha256(b"another file").hexdigest(), size=12)
+    monkeypatch.setitem(PARTS, "sface", right)
+    assert (part("sface").state, part("sface").hash) == ("found", right.sha256[:12])
 
 
 def test_a_head_file_is_described_by_its_id_and_what_it_holds(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def site(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def facegpt(site: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the installed console script in a folder; only the installed package can be imported as facegpt."""
-    environment = {**os.environ, "PYTHONPATH": str(site), "FACEGPT_CACHE": str(folder / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(site), "FACEGPT_HOME": str(folder / "cache")}
     command = [sys.executable, str(site / "bin" / "facegpt"), *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from facegpt.errors import HeadFileError
 from facegpt.head import nearest
 from facegpt.head.files import format as head_format
 from facegpt.head.files.format import HeadData, load_head_data, save_head
-
-
-def cache_directory() -> Path:
-    """$FACEGPT_CACHE, else `facegpt` in the user's cache directory."""
-    if chosen := os.environ.get("FACEGPT_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facegpt"
+from facegpt.parts import home
 
 
 def builtin_head_path() -> Path:
@@ -24,7 +17,7 @@ def builtin_head_path() -> Path:
 
     The file is named after the code that makes it, so changed code makes a new one.
     """
-    return cache_directory() / f"builtin_head_{_code_hash()}.safetensors"
+    return home() / f"builtin_head_{_code_hash()}.safetensors"
 
 
 def builtin_head_data() -> HeadData:

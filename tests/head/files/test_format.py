@@ -143,7 +143,7 @@ def fake_builtin(monkeypatch, tmp_path):
     module = types.ModuleType("facegpt.head.builtin")
     module.build_head = build_head
     monkeypatch.setitem(sys.modules, "facegpt.head.builtin", module)
-    monkeypatch.setenv("FACEGPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FACEGPT_HOME", str(tmp_path / "cache"))
     return calls
 
 
@@ -151,13 +151,13 @@ def test_the_builtin_head_is_generated_once(fake_builtin):
     for _ in range(2):
         assert head_id(HeadModel.builtin().data) == small_head().id
     assert len(fake_builtin) == 1
-    (file,) = cache.cache_directory().iterdir()  # nothing half-written beside it
+    (file,) = cache.home().iterdir()  # nothing half-written beside it
     assert file.name.startswith("builtin_head_")
 
 
 def test_a_damaged_cache_file_is_replaced(fake_builtin):
     HeadModel.builtin()
-    (file,) = cache.cache_directory().iterdir()
+    (file,) = cache.home().iterdir()
     file.write_bytes(file.read_bytes()[:1000])
     HeadModel.builtin()
     assert len(fake_builtin) == 2
@@ -168,12 +168,12 @@ def test_changed_code_makes_a_new_file(fake_builtin, monkeypatch):
     HeadModel.builtin()
     monkeypatch.setattr(cache, "_code_hash", lambda: "0" * 16)
     HeadModel.builtin()
-    assert len(fake_builtin) == 2 and len(list(cache.cache_directory().iterdir())) == 2
+    assert len(fake_builtin) == 2 and len(list(cache.home().iterdir())) == 2
 
 
 def test_without_a_writable_cache_the_head_still_comes(fake_builtin, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("FACEGPT_CACHE", str(tmp_path / "file" / "below"))
+    monkeypatch.setenv("FACEGPT_HOME", str(tmp_path / "file" / "below"))
     assert head_id(HeadModel.builtin().data) == small_head().id
 
 
@@ -185,7 +185,7 @@ def test_two_processes_may_fill_the_cache_at_once(fake_builtin):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    (file,) = cache.cache_directory().iterdir()
+    (file,) = cache.home().iterdir()
     assert head_id(load_head_data(file)) == small_head().id
 
 
