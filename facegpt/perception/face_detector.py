@@ -23,7 +23,7 @@ SMALLEST_TILE = 128  # pixels of the picture; a smaller tile would be mere magni
 
 @dataclass(frozen=True)
 class Detection:
-    """A face in pixels of the picture: center and size of its box, the eyes (2,2), left in the image first."""
+    """A face in pixels of the picture: center and size of its box, eyes (2,2), left in the image first."""
 
     x: float
     y: float
@@ -81,7 +81,7 @@ def _centers(length: float, tile: float) -> list[float]:
 
 
 def anchors() -> Tensor:
-    """Centers (896,2) of the network's anchors in fractions of its view: 2 per cell of 16 x 16, 6 of 8 x 8."""
+    """Centers (896,2) of the anchors in fractions of the view: 2 per cell of 16 x 16, then 6 of 8 x 8."""
     grids = []
     for cells, each in ((16, 2), (8, 6)):
         centers = (torch.arange(cells) + 0.5) / cells
@@ -97,11 +97,12 @@ def _decode(square: Square, boxes: Tensor, scores: Tensor) -> list[Detection]:
     numbers = boxes[kept].reshape(-1, 8, 2) / SIZE
     points = square.to_picture((numbers + anchors()[kept][:, None]).numpy())  # the size is none of them
     sizes = numbers[:, 1].numpy() * square.side
-    return [
-        Detection(*point[0], *size, point[2:4], float(score))
-        for point, size, score in zip(points, sizes, probability[kept], strict=True)
-        if (size > 0).all()
-    ]
+    faces = []
+    for point, (width, height), score in zip(points, sizes, probability[kept], strict=True):
+        if width > 0 and height > 0:
+            x, y = point[0]
+            faces.append(Detection(x, y, width, height, point[2:4], float(score)))
+    return faces
 
 
 def merge(detections: list[Detection]) -> list[Detection]:

@@ -7,6 +7,7 @@ Kartynnik et al. 2019, Grishchenko et al. 2020), read from the file as it is.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from facegpt.errors import CheckpointError
+from facegpt.parts import part_path
 from facegpt.perception.face_detector import ANCHORS, areas, detect_faces, shared_areas, square_around
 from facegpt.perception.face_points import BLENDSHAPE_POINTS, BLENDSHAPES, COUNT, EYE_CORNERS, to_landmarks
 from facegpt.perception.graph_network import Graph, GraphNetwork, trace
@@ -34,6 +36,9 @@ _NETWORKS: dict[str, tuple[tuple[int, ...], list[tuple[int, ...]]]] = {
     "face_landmarks_detector.tflite": ((3, SIZE, SIZE), [(3 * COUNT, 1, 1), (1, 1, 1)]),
     "face_blendshapes.tflite": ((len(BLENDSHAPE_POINTS), 2), [(len(BLENDSHAPES),)]),
 }
+
+# What zipfile and zlib raise for archives that are broken, encrypted or compressed in a way of their own.
+_BROKEN = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
@@ -68,7 +73,7 @@ def read_task(path: str | Path) -> dict[str, tuple[Graph, dict[str, Tensor]]]:
                 if tuple(graph.shape) != given or [shapes[o][1:] for o in graph.outputs[: len(made)]] != made:
                     raise CheckpointError(f"{path}: {name} is a network of another design; fetch it again")
                 networks[name] = graph, weights
-    except (OSError, KeyError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise CheckpointError(f"{path}: cannot be read as face_landmarker.task ({error})") from error
     return networks
 
@@ -83,12 +88,13 @@ class FaceLandmarker:
         self.detector, self.landmarks, self.mixer = detector, landmarks, mixer
 
     @staticmethod
-    def open(path: str | Path, device: torch.device | str = "cpu") -> FaceLandmarker:
-        """The landmarker of a `face_landmarker.task` file.
+    def open(path: str | Path | None = None, device: torch.device | str = "cpu") -> FaceLandmarker:
+        """The landmarker of a `face_landmarker.task` file; of the fetched one when there is no path.
 
-        Raises CheckpointError where `read_task` does.
+        Raises MissingPartError when it was not fetched yet, CheckpointError where `read_task` does.
         """
-        return FaceLandmarker(*(GraphNetwork(*pair).to(device) for pair in read_task(path).values()))
+        networks = read_task(part_path("face_landmarker") if path is None else path)
+        return FaceLandmarker(*(GraphNetwork(*pair).to(device) for pair in networks.values()))
 
     def find(self, image: Image.Image) -> list[FoundFace]:
         """The faces of a picture, largest first, at most `MOST_FACES`; an empty list when there is none.
@@ -98,8 +104,7 @@ class FaceLandmarker:
         image = image.convert("RGB")
         squares = [found.square() for found in detect_faces(self.detector, image)]
         points, scores = self._locate(image, squares[:MOST_FACES])
-        squares = [_square_of(mesh) for mesh, score in zip(points, scores, strict=True)
-                   if score > SMALLEST_SCORE]  # fmt: skip
+        squares = [_square_of(mesh) for mesh in points[scores > SMALLEST_SCORE]]
         points, scores = self._locate(image, squares)
         return _distinct(points, scores)
 
@@ -132,7 +137,8 @@ class FaceLandmarker:
 
 def _square_of(points: np.ndarray) -> Square:
     low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    return square_around(*(low + high) / 2, *(high - low), points[list(EYE_CORNERS), :2])
+    (x, y), (width, height) = (low + high) / 2, high - low
+    return square_around(x, y, width, height, points[list(EYE_CORNERS), :2])
 
 
 def _distinct(points: np.ndarray, scores: np.ndarray) -> list[FoundFace]:
