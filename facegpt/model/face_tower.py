@@ -85,13 +85,16 @@ class FaceTower(PreTrainedModel):
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutputWithPooling:
         """The tokens as `last_hidden_state` and as the only one of `hidden_states`, whatever is asked for."""
-        with torch.autocast(pixel_values.device.type, enabled=False):
-            tokens = self.local_tokens(pixel_values)
-            if self.reader is not None:
-                facts = self.reader(tokens)[:, None].expand(-1, tokens.shape[1], -1)
-                tokens = torch.cat([tokens, facts], dim=2)
-        tokens = tokens.to(self.gain.dtype) * self.gain
+        tokens = self.tokens(self.local_tokens(pixel_values))
         return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
+
+    def tokens(self, local: Tensor) -> Tensor:
+        """The tokens (M,grid*grid,hidden_size) of what `local_tokens` returns."""
+        if self.reader is not None:
+            with torch.autocast(local.device.type, enabled=False):
+                facts = self.reader(local)[:, None].expand(-1, local.shape[1], -1)
+            local = torch.cat([local, facts], dim=2)
+        return local.to(self.gain.dtype) * self.gain
 
     def local_tokens(self, pixel_values: Tensor) -> Tensor:
         """What the reader reads: standardized map and thumbnail (M,grid*grid,local_size)."""
