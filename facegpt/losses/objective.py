@@ -18,12 +18,26 @@ from facegpt.render.rendering import Rendering
 from facegpt.sample import FaceTargets
 
 
+# About how far faces differ, so that an error of one spread weighs the same in every group: standard deviations
+# (expressions of named movements are full at 1 and mostly rest), radians, half-widths per metre, metres.
+PARAMETER_SPREADS: dict[str, tuple[float, ...]] = {
+    "shape": (1.0,),
+    "albedo": (1.0,),
+    "expression": (0.15,),
+    "pose": (0.15,),
+    "camera": (0.5, 0.01, 0.01),
+    "lighting": (0.15,),
+    "neck": (0.15,),
+    "eyes": (0.15,),
+}
+
+
 @dataclass
 class ObjectiveWeights:
     """Weights of L_face; the first four are FaceGPT's. A part of weight 0 is not computed.
 
-    parameters: weight of the mean squared error to the true parameters, for the supervised comparison on
-    synthetic faces; 0 in self-supervised training.
+    parameters: weight of the mean squared error to the true parameters in units of PARAMETER_SPREADS, for
+        supervision by synthetic faces, whose parameters are known; 0 in self-supervised training.
     landmark_delta: distance in pixels of a 224 crop beyond which the landmark part grows linearly, see
         `landmark_loss`; 0: the published square.
     """
@@ -102,4 +116,8 @@ class FaceObjective:
                 f"the parameter loss needs the {self.layout.total} true parameters of every face, the "
                 f"targets have {found}: train on synthetic faces or set the weight `parameters` to 0"
             )
-        return torch.mean((parameters.to_vector() - truth).square(), dim=1)
+        spreads = [
+            torch.tensor(PARAMETER_SPREADS[name]).expand(size) for name, size in self.layout.sizes.items()
+        ]
+        difference = (parameters.to_vector() - truth) / torch.cat(spreads).to(truth)
+        return difference.square().mean(dim=1)

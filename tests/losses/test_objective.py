@@ -9,7 +9,7 @@ from torch import nn
 
 from facegpt.errors import ConfigError, SampleError
 from facegpt.head.parameters import FaceParameters
-from facegpt.losses.objective import FaceObjective, ObjectiveWeights
+from facegpt.losses.objective import PARAMETER_SPREADS, FaceObjective, ObjectiveWeights
 from facegpt.perception.recognizer import Recognizer
 from facegpt.perception.tiny_network import TinyNetwork
 from facegpt.render.renderer import render
@@ -65,7 +65,8 @@ def test_every_part_and_their_sum_are_what_pencil_and_paper_say(head):
         shape=torch.tensor([[2.0], [0.0]]).expand(2, sizes["shape"]),
         expression=torch.tensor([[1.0], [3.0]]).expand(2, sizes["expression"]),
     )
-    truth = parameters.to_vector() + torch.tensor([[0.5], [-1.0]])
+    spreads = [torch.tensor(PARAMETER_SPREADS[name]).expand(size) for name, size in sizes.items()]
+    truth = parameters.to_vector() + torch.tensor([[0.5], [-1.0]]) * torch.cat(spreads)
     targets = FaceTargets(flat((0.6, 0.2, 0.3), (0.8, 0.0, 0.6)), landmarks, 0.5 * left, truth)
     rendering = replace(
         render(head, parameters, SIZE),
