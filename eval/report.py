@@ -11,10 +11,11 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facegpt.config import at_least, parse_config, run
 from facegpt.data.records import read_records
-from facegpt.errors import ConfigError, HeadMismatchError
+from facegpt.errors import ConfigError, HeadMismatchError, SampleError
 from facegpt.evaluation.evaluated_model import samples_path
 from facegpt.evaluation.report_page import Curve, chart, page
 from facegpt.evaluation.report_sections import (
@@ -27,19 +28,25 @@ from facegpt.evaluation.report_sections import (
     opening,
     reconstructions,
 )
-from facegpt.files import atomic_path, read_jsonl
+from facegpt.evaluation.report_words import free_wording, language_kept
+from facegpt.files import atomic_path, read_json, read_jsonl
 from facegpt.head.model import HeadModel
+
+LARGEST_RESULT = 100_000_000  # bytes; a thousand replies have one million
 
 
 @dataclass
 class ReportSettings:
-    """reconstruct, text_to_face: the results to show; empty leaves one out. run: the training run, for its
-    curves (empty: none). faces: how many faces of each kind, the first of the held-out set. out: page to
-    write. head: "builtin" or the head file of the evaluation. size: side of the pictures in pixels.
+    """reconstruct, text_to_face: the results to show; empty leaves one out. free_wording, language: results
+    that are added where they are given. run: the training run, for its curves (empty: none). faces: how many
+    faces of each kind, the first of the held-out set. out: page to write. head: "builtin" or the head file of
+    the evaluation. size: side of the pictures in pixels.
     """
 
     reconstruct: str | None = "outputs/demo/reconstruct.json"
     text_to_face: str | None = "outputs/demo/text_to_face.json"
+    free_wording: str | None = None
+    language: str | None = None
     run: str | None = None
     out: str = "outputs/demo/report.html"
     head: str = "builtin"
@@ -58,6 +65,8 @@ def main(argv: list[str]) -> None:
     results = [result for result in (faces, texts) if result is not None]
     if not results:
         raise ConfigError("there is nothing to report; give reconstruct or text_to_face a result file")
+    words = open_values(settings.free_wording) if settings.free_wording else None
+    language = open_values(settings.language) if settings.language else None
     curves = training_curves(Path(settings.run)) if settings.run else ""
     head = HeadModel.open(settings.head)
     for result in results:
@@ -68,13 +77,21 @@ def main(argv: list[str]) -> None:
             )
     painter = Painter(head, settings.size)
     body = [opening(results[0].values)]
-    body += [number_tables(faces, texts), curves]
+    body.append(number_tables(faces, texts))
+    try:
+        body += [free_wording(words)] if words else []
+        body += [language_kept(language)] if language else []
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"free_wording or language is not a result of its recipe ({error}); run it again"
+        ) from None
+    body.append(curves)
     if faces is not None:
         body.append(reconstructions(faces, painter, settings.faces))
         body.append(conversations(faces.rows))
     if texts is not None:
         body.append(generated(texts, painter, settings.faces))
-    body.append(closing([result.values for result in results]))
+    body.append(closing([*(result.values for result in results), *filter(None, (words, language))]))
     with atomic_path(settings.out) as temporary:
         temporary.write_text(page("FaceGPT evaluation", "\n".join(filter(None, body))), encoding="utf-8")
     print(f"wrote {settings.out}")
@@ -93,6 +110,19 @@ def open_result(path: str) -> Result:
         raise ConfigError(
             f"{path} is not a result of the evaluation recipes ({error}); run them again"
         ) from None
+
+
+def open_values(path: str) -> dict[str, Any]:
+    """A result file that needs nothing beside it. Raises ConfigError, naming it, when it is none."""
+    try:
+        values = read_json(path, LARGEST_RESULT)
+        if {"definitions", "command", "replies"} <= values.keys():
+            return dict(values)
+    except SampleError as error:
+        raise ConfigError(f"{error}; run the evaluation first, or leave it out") from None
+    except AttributeError:
+        pass
+    raise ConfigError(f"{path} is not a result of the evaluation recipes; run them again")
 
 
 def training_curves(run: Path) -> str:

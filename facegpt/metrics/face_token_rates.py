@@ -31,3 +31,19 @@ def face_token_rates(wanted: Sequence[int], emitted: Sequence[int]) -> FaceToken
         recall=100 * found / total if total else math.nan,
         false_positive_rate=100 * sum(e > 0 for e in silent) / len(silent) if silent else math.nan,
     )
+
+
+def wilson_interval(found: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The interval of a share `found` of `count`, by default at 95 %; (0, 1) when nothing was counted.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference" (1927): unlike the normal
+    one it stays within [0,1] and has a width at 0 and at all. Raises ValueError unless 0 <= found <= count.
+    """
+    if not 0 <= found <= count:
+        raise ValueError(f"{found} of {count} is no share")
+    if count == 0:
+        return 0.0, 1.0
+    share, weight = found / count, z * z / count
+    middle = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / count + weight / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -15,11 +15,14 @@ from PIL import Image
 from recipes import load_recipe
 
 from facegpt.errors import ConfigError
+from facegpt.evaluation.expression_prototypes import score_feelings
 from facegpt.evaluation.report_page import Curve, chart, number, page, strip, table
 
 reconstruct = load_recipe("eval/reconstruct.py")
 report = load_recipe("eval/report.py")
 text_to_face = load_recipe("eval/text_to_face.py")
+free_wording = load_recipe("eval/free_wording.py")
+language = load_recipe("eval/language.py")
 
 VOID = {"meta", "img", "br", "line", "polyline"}
 
@@ -106,10 +109,38 @@ def test_a_report_of_one_result_leaves_the_other_out(world: World, results: Path
     assert "Photograph to face" in text and "Description to face" not in text and "Training" not in text
 
 
+def test_free_wording_and_language_are_told_where_they_ran(
+    world: World, results: Path, tmp_path: Path
+) -> None:
+    free_wording.main(world.words("speaks", tmp_path / "f.json", "n=2", "split=dev"))
+    asked = [word for word in world.words("speaks", tmp_path / "l.json", "n=2") if "data=" not in word]
+    language.main(asked)
+    found = json.loads((tmp_path / "f.json").read_text())
+    found["feelings"] = {"speculative": score_feelings(["fear", None], [["fear"], ["anger"]]).as_json()}
+    found["replies"][0] |= {"reply": "<script>", "shows": "fear"}
+    (tmp_path / "f.json").write_text(json.dumps(found))
+    more = [f"free_wording={tmp_path / 'f.json'}", f"language={tmp_path / 'l.json'}"]
+    report.main([*words(world, results, tmp_path / "r.html"), "faces=0", *more])
+    text = parse((tmp_path / "r.html").read_text(encoding="utf-8")).text
+    assert all(row["text"] in text for row in found["replies"])
+    assert (
+        "50.0 %" in text
+        and "100.0 %" in text
+        and "14.3 %" in text
+        and "<script> shows fear" in " ".join(text.split())
+    )
+    kept = json.loads((tmp_path / "l.json").read_text())
+    assert (
+        f"{kept['perplexity']['trained']:.3f}" in text and f"{100 * kept['relative_change']:+.1f} %" in text
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ("reconstruct=nowhere.json", "nowhere.json is missing"),
+        ("free_wording=nowhere.json", "nowhere.json cannot be read"),
+        ("language={results}/reconstruct.json", "is not a result"),
         ("run=nowhere", "nowhere has no metrics.jsonl"),
         ("reconstruct={results}/metrics.jsonl", "is not a result"),
     ],

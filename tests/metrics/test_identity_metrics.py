@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from facegpt.metrics.face_token_rates import face_token_rates
+from facegpt.metrics.face_token_rates import face_token_rates, wilson_interval
 from facegpt.metrics.identity import matching_accuracy, recognition_rate
 
 
@@ -45,3 +45,15 @@ def test_face_token_rates_without_a_case_is_not_a_number():
     assert math.isnan(face_token_rates([0], [0]).recall)
     with pytest.raises(ValueError):
         face_token_rates([1, 1], [1])
+
+
+def test_wilson_intervals_are_the_published_ones() -> None:
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81/263, 15/148, 0/20, 1/29.
+    for found, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605)):
+        assert wilson_interval(found, count) == pytest.approx((low, high), abs=1e-4)
+    for found, count, low, high in ((0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
+        assert wilson_interval(found, count) == pytest.approx((low, high), abs=1e-4)
+    assert wilson_interval(20, 20) == pytest.approx((1 - 0.1611, 1.0), abs=1e-4)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="no share"):
+        wilson_interval(3, 2)
