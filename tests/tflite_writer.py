@@ -12,7 +12,8 @@ import numpy as np
 CODES = {
     "ADD": 0, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 4, "DEQUANTIZE": 6, "LOGISTIC": 14,
     "MAX_POOL_2D": 17, "MUL": 18, "RELU": 19, "RESHAPE": 22, "PAD": 34, "TRANSPOSE": 39, "MEAN": 40,
-    "SUB": 41, "DIV": 42, "STRIDED_SLICE": 45, "SOFTMAX": 25, "PRELU": 54, "NEG": 59, "SUM": 74, "SQRT": 75, "RSQRT": 76,
+    "SUB": 41, "DIV": 42, "STRIDED_SLICE": 45, "SOFTMAX": 25, "PRELU": 54,
+    "NEG": 59, "SUM": 74, "SQRT": 75, "RSQRT": 76,
     "SQUARED_DIFFERENCE": 99,
 }  # fmt: skip
 SAME, VALID = 0, 1
