@@ -37,6 +37,7 @@ from facegpt.data.records import (
     ANNOTATIONS,
     FEATURES,
     METADATA,
+    Shards,
     read_annotations,
     read_metadata,
     read_records,
@@ -197,6 +198,7 @@ def write_texts(head: HeadModel, settings: SynthesisSettings, folder: Path) -> N
     if not set(head.expression_names) & {part for parts in MOVEMENTS.values() for part in parts}:
         raise ConfigError("texts and talk need a head whose components have names; leave them out or at 0")
     records, path = read_records(folder), folder / ANNOTATIONS
+    assert isinstance(records.rows, Shards)  # as `write_split` wrote them
     done = read_annotations(path) if path.is_file() else {}
     rows = records.rows.table.select_columns(["id", "parameters"])  # no image is decoded
     missing = [index for index, name in enumerate(records.ids) if name not in done]

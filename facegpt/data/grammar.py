@@ -108,30 +108,34 @@ def read_grammar(name: str) -> Grammar:
 def parse_line(line: str, where: str = "the line") -> list[Part]:
     """The parts of a line; ConfigError, naming `where`, when its brackets do not match."""
     tokens = re.findall(r"\{\w+\}|[\[\]()|]|[^\[\]()|{}]+", line)
-    choices, rest = _parse(tokens, "")
-    if "".join(tokens) != line or rest or len(choices) != 1:
-        raise ConfigError(f"{line!r} in {where} has brackets that do not match; close what is open")
-    return choices[0]
+    try:
+        [parts], _ = _parse(tokens, "")
+        if "".join(tokens) != line:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"{line!r} in {where} has brackets that do not match; close what is open") from None
+    return parts
 
 
 def _parse(tokens: list[str], closing: str) -> tuple[list[list[Part]], list[str]]:
-    """The alternatives up to the `closing` bracket, and the tokens after it; what is at fault stays there."""
+    """The alternatives up to the `closing` bracket, and the tokens after it; ValueError without one."""
     choices: list[list[Part]] = [[]]
     while tokens:
-        token, *after = tokens
+        token, *tokens = tokens
         if token == closing:
-            return choices, after
+            return choices, tokens
         if token in ("(", "["):
-            inner, after = _parse(after, ")" if token == "(" else "]")
+            inner, tokens = _parse(tokens, ")" if token == "(" else "]")
             choices[-1].append(inner if token == "(" else [*inner, []])
         elif token == "|":
             choices.append([])
         elif token in (")", "]"):
-            return choices, ["", *tokens]  # no line is closed by "", so this reaches the outermost call
+            raise ValueError
         else:
             choices[-1].append((token[1:-1],) if token[0] == "{" else token)
-        tokens = after
-    return choices, [""] if closing else []
+    if closing:
+        raise ValueError
+    return choices, []
 
 
 def tidy(text: str) -> str:

@@ -1,8 +1,8 @@
 """A rendered face in a person's words: whole texts in many wordings, from the facts that are known of it.
 
 The words are in facegpt/data/wording/descriptions.yaml. Sides are the person's own, as in
-facegpt/standins/language.py. Feelings are said where the movements show one clearly; what happened to the person
-never is: no event can be seen in a face.
+facegpt/standins/language.py. Feelings are said where the movements show one clearly; what happened to the
+person never is: no event can be seen in a face.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def features(facts: Facts) -> list[Feature]:
 
 
 def feeling(facts: Facts) -> str | None:
-    """happiness, sadness, anger, surprise, fear, disgust, sleepy or neutral; None where none shows clearly."""
+    """happiness, sadness, anger, surprise, fear, disgust, sleepy or neutral; None where none is clear."""
     shown = {name: max(_shown(facts, kind) for kind in kinds) for name, kinds in FEELINGS.items()}
     first, second = sorted(shown, key=lambda name: -shown[name])[:2]
     if shown[first] >= 0.3 and shown[second] < 0.7 * shown[first]:
@@ -100,7 +100,7 @@ def feeling(facts: Facts) -> str | None:
 
 
 def describe_freely(facts: Facts, rng: random.Random, count: int = 1) -> list[str]:
-    """`count` whole texts about one face: one to all aspects, in the forms of `facegpt.data.templates.text_form`."""
+    """`count` whole texts about one face, of one to all aspects; the forms are those of `text_form`."""
     known, felt = features(facts), feeling(facts)
     return [_text(known, felt, facts, rng) for _ in range(count)]
 

@@ -1,7 +1,8 @@
 """Questions about a photograph and answers in words, from the facts that are known of the rendered face.
 
-They touch the same topics as the requests for faces (facegpt/data/wording/requests.yaml), so that only the wish
-for a face tells the two apart. What the picture does not show (hair, clothes, the place) is said not to be seen.
+They touch the same topics as the requests for faces (facegpt/data/wording/requests.yaml), so that only the
+wish for a face tells the two apart. What the picture does not show (hair, clothes, the place) is said to be
+unseen.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from facegpt.standins.language import Facts
 
 TALK = read_grammar("talk")
 ASKED_FEELINGS = {
-    "happy": "happiness", "friendly": "happiness", "good mood": "happiness", "sad": "sadness", "upset": "sadness",
+    "happy": "happiness", "friendly": "happiness", "good mood": "happiness", "sad": "sadness",
+    "upset": "sadness",
     "angry": "anger", "afraid": "fear", "scared": "fear", "surprised": "surprise", "disgusted": "disgust",
     "calm": "neutral",
 }  # fmt: skip
 UNSEEN = {"hair": "no_hair", "clothes": "no_clothes", "place": "no_place", "other": "no_answer"}
 TOPICS = [
-    "feeling", "feeling", "expression", "expression", "smiling", "brows", "eyes", "mouth", "direction", "direction",
+    "feeling", "feeling", "expression", "expression", "smiling", "brows", "eyes", "mouth", "direction",
+    "direction",
     "tilt", "skin", "beard", "shape", "light", "person", "person", "hair", "clothes", "place", "other",
 ]  # fmt: skip
 
 
 def talk_about(facts: Facts, rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """`count` (question, answer) pairs about the photograph of one face, on different topics where there are."""
+    """`count` (question, answer) pairs about one face's photograph, on different topics while there are."""
     order = rng.sample(TOPICS, len(TOPICS))
     topics = list(dict.fromkeys(order)) * (1 + count // len(set(TOPICS)))
     return [_pair(topic, facts, rng) for topic in topics[:count]]
@@ -97,7 +100,7 @@ def _yes_or_no(
 
 
 def _tell(chosen: list[Feature], person: dict[str, str], rng: random.Random, most: int) -> str:
-    """Up to `most` of the features in one or two sentences; those without a clause are what the person has."""
+    """Up to `most` of the features in some sentences; those without a clause are what the person has."""
     picked = chosen[:most] or [Feature("relaxed", "expression")]
     clauses = [phrase(f, "is", person, rng) for f in picked if f.can("is")]
     nouns = [phrase(f, "n", person, rng) for f in picked if not f.can("is")]

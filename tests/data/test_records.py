@@ -116,7 +116,14 @@ def test_a_broken_row_is_named_when_it_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     "row",
-    ['{"id": 3}', '{"id": "a", "description": []}', '{"id": "a", "conversation": [["only a question"]]}'],
+    [
+        '{"id": 3}',
+        '{"id": "a", "description": []}',
+        '{"id": "a", "conversation": [["only a question"]]}',
+        '{"id": "a", "texts": "one"}',
+        '{"id": "a", "texts": [" "]}',
+        '{"id": "a", "texts": ["' + "x" * 10_001 + '"]}',
+    ],
 )
 def test_an_annotation_of_another_form_is_named(tmp_path, row):
     path = tmp_path / "descriptions.jsonl"

@@ -83,6 +83,25 @@ def test_text_to_face_needs_descriptions(tmp_path):
         TextToFace(read_records(write_shards(tmp_path, [face_row(0)])), 32)
 
 
+def test_every_epoch_draws_another_of_the_texts_and_sometimes_two_faces(tmp_path):
+    path = write_shards(tmp_path, [face_row(number) for number in range(4)])
+    texts_of = {n: [f"a glad man {n}", f"She is {n}.", f"to smile {n}", f"big grin {n}"] for n in range(4)}
+    rows = [{"id": f"face-{n}", "texts": said} for n, said in texts_of.items()]
+    (path / "descriptions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = TextToFace(read_records(path), 32)
+    assert len(source) == 4 and source.records[1].texts == texts_of[1]
+    counts = []
+    for epoch in range(80):
+        sample = source.sample(1, epoch)
+        validate_sample(sample)
+        assert any(
+            text.strip(".").removeprefix("to ").lower() in texts(sample)[0].lower() for text in texts_of[1]
+        )
+        counts.append((len(sample.messages), len(sample.faces)))
+    assert set(counts) == {(2, 1), (2, 2), (4, 2)} and 0.1 < 1 - counts.count((2, 1)) / 80 < 0.35
+    assert len({texts(source.sample(1, epoch))[0] for epoch in range(20)}) > 15
+
+
 def turn(role, value):
     return {"from": role, "value": value}
 

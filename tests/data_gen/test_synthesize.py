@@ -159,3 +159,19 @@ def test_metadata_is_plain_json(made):
     folder, _ = made
     metadata = json.loads((folder / "data" / "test" / "dataset.json").read_text())
     assert metadata["layout"]["shape"] == 6 and metadata["seed"] == 1
+
+
+def test_texts_are_written_for_faces_whose_facts_are_known_and_only_where_missing(tmp_path, made):
+    words = [f"out={tmp_path}", "head=builtin", "train=3", "test=0", "size=32", "instruct=0", "seed=1"]
+    synthesize.main([*words, "texts=4", "talk=2"])
+    path = tmp_path / "train" / "descriptions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [len(row["texts"]) for row in rows] == [4] * 3 == [2 * len(row["conversation"]) for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+    synthesize.main([*words, "texts=4", "talk=2"])
+    again = {row["id"]: row for row in map(json.loads, path.read_text().splitlines())}
+    assert again == {row["id"]: row for row in rows}
+    validate_records(tmp_path / "train")
+    folder, nameless = made
+    with pytest.raises(ConfigError, match="components have names"):
+        synthesize.main([*nameless, "instruct=0", "seed=1", "texts=1"])

@@ -1,0 +1,118 @@
+"""Descriptions and talk agree with the facts, vary, and never tell of events."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from facegpt.data.grammar import FOLDER, read_grammar
+from facegpt.data.templates import text_form
+from facegpt.head.model import HeadModel
+from facegpt.standins.descriptions import FEELINGS, MOVEMENTS, WORDS, describe_freely, features, feeling
+from facegpt.standins.language import Facts, read_facts
+from facegpt.standins.situations import SITUATIONS
+from facegpt.standins.synthetic import ARCHETYPES, sample_parameters
+from facegpt.standins.talk import TALK, TOPICS, talk_about
+
+HEAD = HeadModel.open("builtin")
+NEUTRAL = read_facts(HEAD, HEAD.mean_parameters())[0]
+
+
+def showing(**levels: float) -> Facts:
+    """The mean face with some movements; a name without its side moves both."""
+    names = {
+        full: value for name, value in levels.items() for full in (name, f"{name}Left", f"{name}Right")
+        if full in NEUTRAL.components
+    }  # fmt: skip
+    assert names
+    return replace(NEUTRAL, components=NEUTRAL.components | names)
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[Facts]:
+    return read_facts(HEAD, sample_parameters(HEAD, 60, torch.Generator().manual_seed(1)))
+
+
+def test_every_movement_of_the_head_can_be_said() -> None:
+    known = {part for parts in MOVEMENTS.values() for part in parts} | {"eyeBlinkLeft", "eyeBlinkRight"}
+    assert known == set(HEAD.expression_names)
+    for name in [*MOVEMENTS, "closed", "half_closed", "open", "relaxed"]:
+        key = name.partition(" ")[0]
+        assert all(f"{key}_{kind}" in WORDS.rules for kind in ("is", "n", "do"))
+        assert sum(WORDS.count(f"{key}_{kind}") for kind in ("is", "n", "do")) >= 5, key
+
+
+def test_the_feeling_is_that_of_the_archetype() -> None:
+    assert feeling(NEUTRAL) == "neutral" and feeling(showing(eyeBlink=1.0)) == "sleepy"
+    for name, kinds in FEELINGS.items():
+        for kind in kinds:
+            assert feeling(showing(**ARCHETYPES[kind][0])) == name
+    assert feeling(showing(mouthPucker=0.8)) is None
+
+
+def test_sides_are_the_persons_own() -> None:
+    said = " ".join(describe_freely(replace(NEUTRAL, yaw=25.0), random.Random(0), 200))
+    assert "to the left" in said
+    assert "to the right" not in re.sub(r"viewer's side, the head is turned [\w ]*to the right", "", said)
+    said = " ".join(describe_freely(showing(mouthSmileLeft=0.9), random.Random(0), 100))
+    assert "left side" in said and "right side" not in said
+
+
+def test_texts_vary_in_form_and_words(faces: list[Facts]) -> None:
+    rng = random.Random(0)
+    texts = [text for facts in faces for text in describe_freely(facts, rng, 20)]
+    forms = [text_form(text) for text in texts]
+    assert all(forms.count(form) > 0.04 * len(forms) for form in ("sentences", "noun", "notes", "wish"))
+    assert len(set(texts)) > 0.9 * len(texts)
+    assert not any(set("{}[]|<>") & set(text) or "  " in text for text in texts)
+    assert {"expression", "pose", "shape", "color", "light"} == {f.aspect for f in features(faces[0])}
+
+
+def test_answers_agree_with_the_facts() -> None:
+    def answers(facts: Facts, question: str) -> set[str]:
+        pairs = talk_about(facts, random.Random(0), 4000)
+        return {
+            answer.split(",")[0].split(":")[0].rstrip(".") for asked, answer in pairs if asked == question
+        }
+
+    agreed, denied = {"Yes", "It is so"}, {"No", "Not really", "It does not look like it"}
+    closed, gaping = showing(eyeBlink=1.0), replace(NEUTRAL, jaw=20.0)
+    assert answers(closed, "Are her eyes open?") <= denied >= answers(NEUTRAL, "Are her eyes closed?")
+    assert answers(closed, "Are her eyes shut?") <= agreed >= answers(NEUTRAL, "Are her eyes open?")
+    assert answers(gaping, "Is his mouth shut?") <= denied >= answers(NEUTRAL, "Is his mouth open?")
+    assert answers(gaping, "Is his mouth open?") <= agreed | {"Yes", "It is so"}
+    assert answers(showing(mouthSmile=0.8), "Is she smiling?") <= agreed
+    assert answers(NEUTRAL, "Does he have a beard?") <= denied
+    for question in ("Are her eyes open?", "Is his mouth shut?", "Does he have a beard?"):
+        assert answers(closed, question), question
+
+
+def test_there_are_hundreds_of_questions_and_no_answer_is_a_face(faces: list[Facts]) -> None:
+    assert sum(TALK.count(topic) for topic in set(TOPICS)) >= 300
+    rng = random.Random(1)
+    pairs = [pair for facts in faces for pair in talk_about(facts, rng, 20)]
+    assert len({question for question, _ in pairs}) > 250
+    assert all(answer and "<" not in question + answer for question, answer in pairs)
+
+
+def test_no_situation_is_ever_said_where_faces_are_trained(faces: list[Facts]) -> None:
+    """The events themselves stay out, and words that tell of such."""
+    rng = random.Random(2)
+    events = [text for texts in SITUATIONS.values() for text in texts]
+    told = r"\b(won\b|lottery|lost|cancelled|flight|exam|died|funeral|wedding|robbed|fired|insulted|promot)"
+    bodies = [(FOLDER / f"{name}.yaml").read_text().lower() for name in ("requests", "descriptions", "talk")]
+    texts = [text.lower() for facts in faces for text in describe_freely(facts, rng, 10)]
+    for text in [*bodies, *texts]:
+        assert not any(event in text for event in events)
+        assert not re.search(told, text)
+
+
+def test_there_are_over_five_thousand_plain_questions() -> None:
+    grammar = read_grammar("questions")
+    assert all(grammar.count(part[0][0]) >= 200 for part in grammar.rules["question"])
+    rng = random.Random(0)
+    assert len({grammar.say(rng, "question").lower() for _ in range(9000)}) >= 5000
