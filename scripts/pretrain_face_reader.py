@@ -215,7 +215,7 @@ def measure(
     """Correlations with the truth per group, and the mean landmark error in pixels at 224."""
     said = torch.cat([reader(part.float()) for part in tokens.split(256)])
     moved, truth = said - said.mean(0), wanted - wanted.mean(0)
-    r = (moved * truth).mean(0) / (moved.std(0) * truth.std(0)).clamp(min=1e-6)
+    r = (moved * truth).sum(0) / (moved.norm(dim=0) * truth.norm(dim=0)).clamp(min=1e-6)
     layout, first = HeadModel.builtin().layout, 0
     figures: dict[str, Any] = {"n": len(tokens)}
     for name, size in layout.sizes.items():

@@ -118,7 +118,7 @@ def main(argv: list[str]) -> None:
 
 
 class Faces:
-    """The rendered faces of `pretrain_face_reader.py`: what the tower's map and thumbnail are, and the facts."""
+    """The faces of `pretrain_face_reader.py`: the tower's map and thumbnail of each, and its facts."""
 
     def __init__(self, work: Path) -> None:
         stored = [np.load(path) for path in sorted(work.glob("faces-*.npz"))]

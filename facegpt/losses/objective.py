@@ -17,9 +17,9 @@ from facegpt.perception.recognizer import Recognizer, check_recognizer
 from facegpt.render.rendering import Rendering
 from facegpt.sample import FaceTargets
 
-
-# About how far faces differ, so that an error of one spread weighs the same in every group: standard deviations
-# (expressions of named movements are full at 1 and mostly rest), radians, half-widths per metre, metres.
+# About how far faces differ, so that an error of one spread weighs the same in every group: standard
+# deviations (expressions of named movements are full at 1 and mostly rest), radians, half-widths per metre,
+# metres.
 PARAMETER_SPREADS: dict[str, tuple[float, ...]] = {
     "shape": (1.0,),
     "albedo": (1.0,),

@@ -172,6 +172,6 @@ def test_texts_are_written_for_faces_whose_facts_are_known_and_only_where_missin
     again = {row["id"]: row for row in map(json.loads, path.read_text().splitlines())}
     assert again == {row["id"]: row for row in rows}
     validate_records(tmp_path / "train")
-    folder, nameless = made
+    _, nameless = made
     with pytest.raises(ConfigError, match="components have names"):
         synthesize.main([*nameless, "instruct=0", "seed=1", "texts=1"])
