@@ -24,6 +24,7 @@ from transformers import (
 
 from facegpt.errors import CheckpointError, ConfigError
 from facegpt.model.chat_format import VICUNA_TEMPLATE, chat_format
+from facegpt.model.small_llava import small_llava_folder  # its face tower is known to AutoModel from here on
 
 TINY_BACKBONE = Path(__file__).resolve().parent.parent / "assets" / "tiny_llava"
 
@@ -36,15 +37,17 @@ def load_backbone(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A frozen vision-language model in eval mode, and its processor.
 
-    path: "tiny" for the built-in stand-in, a directory in Hugging Face layout, or a model id.
+    path: "small" for the small LLaVA, which is assembled from its fetched parts at the first time, "tiny" for
+    the built-in stand-in, a directory in Hugging Face layout, or a model id.
     dtype: of the weights, a torch type or its name; "auto" is bfloat16 on a GPU and on a CPU that has
     instructions for it (AMX, AVX-512 BF16), float32 on other CPUs.
 
     Code that a folder brings along is never run: a model that needs some is refused.
     Raises CheckpointError when nothing can be loaded from `path` or its chat template cannot be followed,
-    ConfigError for an unknown dtype.
+    MissingPartError for a small LLaVA whose parts were not fetched, ConfigError for an unknown dtype.
     """
-    source = TINY_BACKBONE if str(path) == "tiny" else path
+    builtin = {"tiny": lambda: TINY_BACKBONE, "small": small_llava_folder}.get(str(path))
+    source = builtin() if builtin else path
     is_name = isinstance(source, str) and MODEL_ID.fullmatch(source)
     if not is_name and not (str(source) and Path(source).is_dir()):
         raise CheckpointError(f"there is no model directory {source}; give the folder or the id of a model")

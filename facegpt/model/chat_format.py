@@ -37,6 +37,26 @@ VICUNA_TEMPLATE = (
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )
 
+# SmolLM2's own format (ChatML with a system message), with images before the text of their turn.
+CHATML_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named "
+    "SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}"
+    "{% set ns = namespace(text='') %}"
+    "{% if message['content'] is string %}{% set ns.text = message['content'] %}{% else %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{% set ns.text = ns.text + '<image>\n' %}"
+    "{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{% set ns.text = ns.text + part['text'] %}"
+    "{% endfor %}"
+    "{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ ns.text + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% else %}{{ ns.text + '<|im_end|>\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
 # Turns by which a template is taken apart, and padded ones that show whether it strips them.
 MARKS = ("first-question", "first-answer", "second-question", "second-answer")
 PADDED = (" third-question \n", " third-answer \n", "\n fourth-question", "fourth-answer ")

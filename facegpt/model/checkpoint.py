@@ -34,6 +34,7 @@ from facegpt.head.parameters import ParameterLayout
 from facegpt.model.backbone import load_backbone
 from facegpt.model.facegpt import FaceGPT, backbone_fingerprint, build_facegpt
 from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
+from facegpt.model.weights import rounded_weights
 
 FORMAT = 1
 LARGEST_DESCRIPTION = 16_000_000  # bytes
@@ -65,11 +66,14 @@ def load_facegpt(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = "auto",
     backbone: str | Path | tuple[PreTrainedModel, ProcessorMixin] | None = None,
+    merge: bool = False,
 ) -> tuple[FaceGPT, ProcessorMixin]:
     """The model of a checkpoint, in eval mode, and its processor.
 
     head: the head model in use, None to skip the comparison. dtype: of the backbone, see
     `load_backbone`. backbone: where the backbone lies now if it has moved since, or the loaded one.
+    merge: add LoRA and the `<FACE>` rows to the backbone, for a model that only speaks: PEFT copies the whole
+    vocabulary twice per token. Such a model is not for `save_checkpoint`.
 
     Raises CheckpointError when the checkpoint is incomplete or does not fit the backbone, HeadMismatchError
     when it belongs to another head model.
@@ -95,6 +99,8 @@ def load_facegpt(
         )
     model = build_facegpt(vlm, processor, spec.layout, torch.tensor(spec.mean), spec.lora, spec.head)
     load_weights(model, directory)
+    if merge and isinstance(model.backbone, PeftModel):
+        model.backbone = model.backbone.merge_and_unload()  # sums in float32, as LoRA is, and rounds once
     return model.to(device), processor
 
 
@@ -131,8 +137,7 @@ def merge_lora(
     description = read_description(Path(directory))
     head_tensors = _trained_tensors(model)[FACE_HEAD]
     merged = model.backbone.merge_and_unload()
-    # By name and not with merged.to(dtype), which would round the rotary frequencies as well.
-    weights = {name: tensor.to(dtype) for name, tensor in merged.state_dict().items()}
+    weights = rounded_weights(merged, dtype)
     spec = replace(model.spec, backbone=INSIDE, lora=None)
     with atomic_directory(output) as temporary:
         _write_description(temporary, spec, description["head_id"], description.get("extra", {}))

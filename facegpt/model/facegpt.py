@@ -19,6 +19,7 @@ from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
 from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
 from facegpt.model.tokens import add_face_token, face_positions
+from facegpt.model.weights import untie_vocabulary
 from facegpt.sample import FACE_TOKEN, Batch
 
 
@@ -184,6 +185,8 @@ def build_facegpt(
     face_token_id = _place_face_token(backbone, processor)
     hidden_size = vlm.vocabulary_tables(backbone)[0].shape[1]
     face_head = FaceHead(hidden_size, layout, mean, head.widths, head.scales).to(backbone.device)
+    if lora is not None:
+        untie_vocabulary(backbone)
     wrapped = backbone if lora is None else _add_lora(backbone, lora, face_token_id)
     spec = FaceGPTSpec(
         backbone=str(backbone.name_or_path),
