@@ -14,6 +14,8 @@ FREE_PORT := import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print
 # The last request is a short one, and the tiny model answers some of those without a face: chat then says so, with
 # exit code 3. The demo goes on for this code alone.
 NO_FACE := [ $$? = 3 ]
+# Where a part of the model that comes with facegpt can be had from nowhere, the meetings say so with this exit code.
+NO_MODEL := [ $$? = 3 ]
 # FAST=1 shortens the demo to a smoke run: the same five steps on a few faces.
 ifeq ($(FAST),1)
 DEMO := outputs/demo-fast
@@ -50,6 +52,7 @@ $(VENV)/developer: $(VENV)/installed
 
 demo: install  ## the main job end to end into outputs/demo (about 10 minutes; FAST=1: a smoke run)
 	python data_gen/synthesize.py --config configs/tiny/data.yaml out=$(DEMO)/data $(FACES)
+	python scripts/meet.py data=$(DEMO)/data/test out=$(DEMO)/meetings || $(NO_MODEL)
 	python data_gen/describe.py --data $(DEMO)/data/train --backbone tiny $(TALK)
 	python data_gen/describe.py --data $(DEMO)/data/test --backbone tiny questions=0
 	deepspeed --master_port $$(python -c "$(FREE_PORT)") --num_accelerators 2 train/train.py --config configs/tiny/train.yaml run=$(DEMO)/train data.folder=$(DEMO)/data overwrite=true $(STEPS)

@@ -1,8 +1,11 @@
-"""A chat session: text and images go in, text and 3D faces come out, and the conversation is remembered."""
+"""Talking with a model: one conversation, which is remembered, or many requests, each of them a new one.
+
+Text and images go in, text and 3D faces come out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +13,16 @@ import torch
 from PIL import Image
 
 from facegpt.data.collate import collate_prompts
-from facegpt.errors import CheckpointError, SampleError
+from facegpt.data.conversation import encode_prompt
+from facegpt.errors import CheckpointError, MissingPartError, SampleError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.checkpoint import DESCRIPTION, run_checkpoints
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply, generate
 from facegpt.perception.images import read_image
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
+
+SHIPPED_MODEL = Path(__file__).resolve().parent / "assets" / "small_facegpt"  # a checkpoint like any other
 
 
 def question(text: str, image: Image.Image | None = None, name: str = "the question") -> Sample:
@@ -58,11 +64,71 @@ def answer(
     )
 
 
-def newest_checkpoint(path: str | Path) -> Path:
+@dataclass
+class Request:
+    """One question of many, a conversation of its own. id: what errors and replies call it.
+
+    image: a picture, or a function that reads it when its turn comes.
+    """
+
+    id: str
+    text: str
+    image: Image.Image | Callable[[], Image.Image] | None = None
+
+
+def answer_batch(
+    model: FaceGPT, requests: Sequence[Request], batch_size: int = 16, max_new_tokens: int = 256
+) -> Iterator[list[tuple[Request, Turn]]]:
+    """Answer many requests, always with the likeliest token; yields every batch as soon as it is answered.
+
+    Requests of one kind and of like length share a batch, so the order is not that of `requests`. What is
+    answered does not depend on the batch but for the rounding of its sums: a request too long for
+    `max_new_tokens` within the model's context is answered alone, with what is left there.
+    Raises SampleError, naming the request, before the first is answered: for a text that `check_text` refuses
+    and for one that fills the context. What a function in `image` raises comes when its turn comes.
+    """
+    limit = context_length(model)
+    lengths = [_prompt_length(model, request) for request in requests]
+    for request, length in zip(requests, lengths, strict=True):
+        if length >= limit:
+            raise SampleError(f"{request.id} has {length} tokens, the model's context is {limit}: shorten it")
+    order = sorted(range(len(requests)), key=lambda i: (requests[i].image is not None, lengths[i]))
+    alone = [i for i in order if lengths[i] + max_new_tokens > limit]
+    together = [i for i in order if lengths[i] + max_new_tokens <= limit]
+    batches = [together[start : start + batch_size] for start in range(0, len(together), batch_size)]
+    for batch in [*batches, *([i] for i in alone)]:
+        chosen = [requests[i] for i in batch]
+        samples = []
+        for request in chosen:
+            image = request.image() if callable(request.image) else request.image
+            samples.append(question(request.text, image, request.id))
+        replies = answer(model, samples, max_new_tokens)
+        yield [(request, _turn(reply)) for request, reply in zip(chosen, replies, strict=True)]
+
+
+def _prompt_length(model: FaceGPT, request: Request) -> int:
+    """Tokens of a request with its image. SampleError, naming it, for a text that cannot be asked."""
+    try:
+        check_text(request.text)
+    except SampleError as error:
+        raise SampleError(f"{request.id}: {error}") from None
+    text = request.text if request.image is None else f"{IMAGE_TOKEN}\n{request.text}"
+    return len(encode_prompt([Message("user", text)], model.processor, request.id))
+
+
+def newest_checkpoint(path: str | Path | None = None) -> Path:
     """The checkpoint directory that `path` means: itself, or the newest one of a run directory.
 
-    Raises CheckpointError when there is none.
+    None means the model that comes with the package. Raises CheckpointError when there is none, and
+    MissingPartError where this copy of the package comes without a model.
     """
+    if path is None:
+        if not (SHIPPED_MODEL / DESCRIPTION).is_file():
+            raise MissingPartError(
+                f"this copy of facegpt comes without its model ({SHIPPED_MODEL} holds no checkpoint); "
+                "give one of your own with --checkpoint RUN"
+            )
+        return SHIPPED_MODEL
     path = Path(path)
     if (path / DESCRIPTION).is_file():
         return path
@@ -90,6 +156,11 @@ class Turn:
     text: str
     faces: list[FaceParameters]
     probabilities: list[float]
+
+
+def _turn(reply: Reply) -> Turn:
+    faces = [] if reply.faces is None else [reply.faces[i] for i in range(len(reply.faces))]
+    return Turn(reply.text, faces, reply.face_probabilities.tolist())
 
 
 class ChatSession:
@@ -136,8 +207,7 @@ class ChatSession:
             # A model may spell the placeholder letter by letter; as history it must not ask for an image.
             self.messages = [*said, Message("assistant", reply.text.replace(IMAGE_TOKEN, "image"))]
             self.images = shown
-        faces = [] if reply.faces is None else [reply.faces[i] for i in range(len(reply.faces))]
-        return Turn(reply.text, faces, reply.face_probabilities.tolist())
+        return _turn(reply)
 
     def reset(self) -> None:
         """Forget the conversation."""

@@ -23,6 +23,7 @@ from facegpt.render.rendering import Rendering
 BACKGROUND = (0.925, 0.915, 0.900)  # warm light grey
 CLAY = (0.71, 0.66, 0.62)
 INK = (55, 52, 50)
+ANSWER = (150, 84, 40)  # of what a model says, beside what it was asked
 # From the head towards the light, and RGB strength: a warm key from the upper left of the picture, a cool
 # fill from the right, and a rim from behind that parts the head from the background.
 LIGHTS = (
@@ -184,6 +185,44 @@ def contact_sheet(
                 x = gap + column * (width + gap)
                 place = (x + (width - picture.width) // 2, y + (height - picture.height) // 2)
                 sheet.paste(picture.convert("RGB"), place)
+    return sheet
+
+
+def dialogue_sheet(
+    rows: Sequence[tuple[str, str, Image.Image | None, Image.Image | None]], size: int = 256
+) -> Image.Image:
+    """What was said to a model and what came of it, one exchange below the other, on white.
+
+    rows: what was asked, what was answered, the picture that was shown, the face that was spoken (pictures
+    of any size, None where there is none). Each row has the picture, the words, and the face, `size` high;
+    words that need more room make their row taller.
+    Raises ValueError without a row.
+    """
+    if not rows:
+        raise ValueError("a dialogue needs at least one exchange")
+    gap, width = size // 16, 2 * size
+    font = ImageFont.load_default(size=float(max(11, round(size * 0.075))))
+    strips = []
+    for asked, answered, shown, face in rows:
+        texts = [_wrap(text, width, font) for text in (asked, answered)]
+        heights = [_extent(text, font)[1] for text in texts]
+        tall = max(size, sum(heights) + gap)
+        strip = Image.new("RGB", (2 * size + width + 2 * gap, tall), "white")
+        pen = ImageDraw.Draw(strip)
+        top = (tall - sum(heights) - gap) // 2
+        pen.multiline_text((size + gap, top), texts[0], fill=INK, font=font)
+        pen.multiline_text((size + gap, top + heights[0] + gap), texts[1], fill=ANSWER, font=font)
+        for picture, left in ((shown, 0), (face, size + width + 2 * gap)):
+            if picture is not None:
+                small = picture.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+                strip.paste(small, (left, (tall - size) // 2))
+        strips.append(strip)
+    height = sum(strip.height + gap for strip in strips) + gap
+    sheet = Image.new("RGB", (strips[0].width + 2 * gap, height), "white")
+    top = gap
+    for strip in strips:
+        sheet.paste(strip, (gap, top))
+        top += strip.height + gap
     return sheet
 
 

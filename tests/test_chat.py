@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,17 @@ from small_facegpt import small_backbone, small_facegpt
 from small_head import small_head
 from talking_model import gray_image, talking_model
 
-from facegpt.chat import ChatSession, answer, context_length, newest_checkpoint, question
+from facegpt.chat import (
+    ChatSession,
+    Request,
+    answer,
+    answer_batch,
+    context_length,
+    newest_checkpoint,
+    question,
+)
 from facegpt.data.conversation import encode_prompt
-from facegpt.errors import CheckpointError, ImageError, SampleError
+from facegpt.errors import CheckpointError, ImageError, MissingPartError, SampleError
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.generation import Reply, end_token_ids
 from facegpt.sample import FACE_TOKEN, Message, Sample
@@ -83,6 +92,76 @@ def test_the_batch_gives_what_single_requests_give(model: FaceGPT) -> None:
         assert alone.text == reply.text
         if alone.faces is not None and reply.faces is not None:
             assert torch.allclose(alone.faces.to_vector(), reply.faces.to_vector(), atol=1e-4)
+
+
+def test_many_requests_get_what_each_would_get_alone_in_batches_of_any_size(model: FaceGPT) -> None:
+    requests = [
+        Request("one", "Show me the face.", gray_image()),
+        Request("two", "A longer question without any picture, if you please?"),
+        Request("three", "Why?", lambda: Image.new("RGB", (9, 9), "blue")),
+        Request("four", "Why?"),
+    ]
+    for size, batches in ((1, 4), (3, 2), (16, 1)):
+        answered = list(answer_batch(model, requests, size, max_new_tokens=4))
+        assert len(answered) == batches
+        together = {request.id: turn for batch in answered for request, turn in batch}
+        assert sorted(together) == ["four", "one", "three", "two"]
+        for request in requests:
+            image = request.image() if callable(request.image) else request.image
+            alone = ChatSession(model, max_new_tokens=4).say(request.text, image)
+            turn = together[request.id]
+            assert turn.text == alone.text and turn.probabilities == pytest.approx(
+                alone.probabilities, abs=1e-4
+            )
+            for one, other in zip(turn.faces, alone.faces, strict=True):
+                assert torch.allclose(one.to_vector(), other.to_vector(), atol=1e-4)
+
+
+def test_requests_of_one_kind_share_a_batch_and_pictures_are_read_when_their_turn_comes(
+    model: FaceGPT,
+) -> None:
+    read: list[str] = []
+
+    def picture(name: str) -> Callable[[], Image.Image]:
+        return lambda: read.append(name) or gray_image()
+
+    requests = [Request(name, "Who?", picture(name) if name in "ac" else None) for name in "abcd"]
+    answered = answer_batch(model, requests, 2, max_new_tokens=1)
+    assert read == []
+    assert [request.id for request, _ in next(answered)] == ["b", "d"] and read == []
+    assert [request.id for request, _ in next(answered)] == ["a", "c"] and read == ["a", "c"]
+    assert list(answered) == []
+
+
+def test_a_request_without_room_for_the_longest_reply_does_not_shorten_the_others(
+    model: FaceGPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = context_length(model)
+    word = len(encode_prompt([Message("user", "word word")], model.processor)) - len(
+        encode_prompt([Message("user", "word")], model.processor)
+    )
+    start = len(encode_prompt([Message("user", "word")], model.processor))
+    long = Request("long", " ".join(["word"] * (1 + (limit - 4 - start) // word)))
+    rooms: list[list[int]] = []
+    original = answer
+
+    def watched(model: FaceGPT, samples: list[Sample], max_new_tokens: int) -> list[Reply]:
+        rooms.append([len(encode_prompt(sample.messages, model.processor)) for sample in samples])
+        return original(model, samples, max_new_tokens)
+
+    monkeypatch.setattr("facegpt.chat.answer", watched)
+    assert len(list(answer_batch(model, [long, Request("short", "Who?")], 16, max_new_tokens=12))) == 2
+    assert [len(room) for room in rooms] == [1, 1] and rooms[0][0] < rooms[1][0] <= limit - 4
+
+
+def test_a_request_that_cannot_be_asked_is_named_before_any_is_answered(model: FaceGPT) -> None:
+    long = "word " * context_length(model)
+    for text, says in (
+        (long, "bad has .* tokens, the model's context is"),
+        (" ", "bad: the message is empty"),
+    ):
+        with pytest.raises(SampleError, match=says):
+            next(answer_batch(model, [Request("good", "Who?"), Request("bad", text)]))
 
 
 def test_a_reply_without_a_face_is_an_ordinary_turn(tmp_path: Path) -> None:
@@ -156,6 +235,16 @@ def test_reset_forgets(model: FaceGPT) -> None:
     session.say("Another.")
     session.reset()
     assert session.say("Show me the face.", gray_image()).text == first and len(session.images) == 1
+
+
+def test_without_a_path_the_checkpoint_is_the_one_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facegpt.chat.SHIPPED_MODEL", tmp_path)
+    with pytest.raises(MissingPartError, match="give one of your own with --checkpoint"):
+        newest_checkpoint()
+    (tmp_path / "facegpt.json").write_text("{}")
+    assert newest_checkpoint() == tmp_path
 
 
 def test_a_run_means_its_newest_checkpoint(tmp_path: Path) -> None:

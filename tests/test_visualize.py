@@ -7,7 +7,16 @@ from PIL import Image
 from small_head import small_head
 
 from facegpt.errors import RenderingError
-from facegpt.visualize import BACKGROUND, INK, contact_sheet, draw_landmarks, head_picture, overlay, to_pil
+from facegpt.visualize import (
+    BACKGROUND,
+    INK,
+    contact_sheet,
+    dialogue_sheet,
+    draw_landmarks,
+    head_picture,
+    overlay,
+    to_pil,
+)
 
 
 def array(picture: Image.Image) -> np.ndarray:
@@ -130,3 +139,29 @@ def test_contact_sheet_refuses_what_does_not_fit() -> None:
         contact_sheet([[None]])
     with pytest.raises(ValueError, match="1 titles were given for 2 columns"):
         contact_sheet([[tile, tile]], ["one"])
+
+
+def test_a_dialogue_has_its_words_between_the_picture_and_the_face() -> None:
+    red, blue = Image.new("RGB", (30, 30), "red"), Image.new("RGB", (90, 90), "blue")
+    pixels = array(
+        dialogue_sheet([("Who is it?", "This one.", red, blue), ("Why?", "Because.", None, None)], 64)
+    )
+    width, gap = pixels.shape[1], 4
+    assert width == 4 * 64 + 4 * gap and pixels.shape[0] == 2 * 64 + 3 * gap
+    first, second = pixels[gap : gap + 64], pixels[2 * gap + 64 : 2 * gap + 128]
+    assert (first[:, gap : gap + 64] == (255, 0, 0)).all() and (
+        first[:, -gap - 64 : -gap] == (0, 0, 255)
+    ).all()
+    assert (second[:, : gap + 64] == 255).all() and (second[:, -gap - 64 :] == 255).all()
+    for row in (first, second):
+        words = row[:, 64 + 2 * gap : -64 - 2 * gap]
+        orange = words[..., 0] - words[..., 2]  # ANSWER is, INK is not
+        asked, answered = (words.mean(axis=-1) < 160) & (orange < 20), orange > 50
+        assert asked.any(axis=1).nonzero()[0].max() < answered.any(axis=1).nonzero()[0].min()
+
+
+def test_long_words_make_their_row_of_a_dialogue_taller() -> None:
+    long = "a long answer that goes on and on " * 20
+    assert dialogue_sheet([("Why?", long, None, None)], 64).height > 2 * 64
+    with pytest.raises(ValueError, match="at least one exchange"):
+        dialogue_sheet([])

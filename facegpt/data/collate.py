@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import ProcessorMixin
 
-from facegpt.data.conversation import encode_conversation, encode_prompt
-from facegpt.data.validate import validate_sample
+from facegpt.data.conversation import encode_conversation, encode_prompt, validate_sample
 from facegpt.sample import Batch, FaceTarget, FaceTargets, Sample
 
 # Pixels. A longer image is scaled down before it is padded (60000 x 1000 would else take 10 GB); a photograph

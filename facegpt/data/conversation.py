@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from facegpt.errors import SampleError
 from facegpt.model.backbone import image_token_count
 from facegpt.model.chat_format import Piece, chat_format, special_tokens
-from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message
+from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
 
 FACE = re.compile(f"({FACE_TOKEN})")
 
@@ -189,6 +189,25 @@ def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     if token_id is None or token_id == tokenizer.unk_token_id:
         raise ValueError(f"the tokenizer has no {token} token; add it before conversations are encoded")
     return int(token_id)  # type: ignore[arg-type]
+
+
+def validate_sample(sample: Sample, prompt: bool = False) -> None:
+    """Raise SampleError, naming the sample, unless turns, tokens, images and face targets fit together.
+
+    prompt: the conversation ends with a user turn, and its face targets are for comparison only.
+    """
+    check_messages(sample.messages, "user" if prompt else "assistant", sample.id)
+    text = "".join(message.text for message in sample.messages)
+    if text.count(IMAGE_TOKEN) != len(sample.images):
+        raise SampleError(
+            f"{sample.id} has {text.count(IMAGE_TOKEN)} {IMAGE_TOKEN} and {len(sample.images)} images; "
+            "there must be one for each"
+        )
+    if not prompt and text.count(FACE_TOKEN) != len(sample.faces):
+        raise SampleError(
+            f"{sample.id} has {text.count(FACE_TOKEN)} {FACE_TOKEN} and {len(sample.faces)} face targets; "
+            "there must be one for each"
+        )
 
 
 def check_messages(messages: Sequence[Message], last: str, name: str) -> None:

@@ -9,32 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from facegpt.data.conversation import check_messages
+from facegpt.data.conversation import validate_sample
 from facegpt.data.records import FaceRecords, read_records
 from facegpt.data.sources import image_files, instruction_messages, read_instructions, row_name
 from facegpt.data.targets import check_record
 from facegpt.errors import ImageError, SampleError
 from facegpt.perception.images import read_image
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Sample
-
-
-def validate_sample(sample: Sample, prompt: bool = False) -> None:
-    """Raise SampleError, naming the sample, unless turns, tokens, images and face targets fit together.
-
-    prompt: the conversation ends with a user turn, and its face targets are for comparison only.
-    """
-    check_messages(sample.messages, "user" if prompt else "assistant", sample.id)
-    text = "".join(message.text for message in sample.messages)
-    if text.count(IMAGE_TOKEN) != len(sample.images):
-        raise SampleError(
-            f"{sample.id} has {text.count(IMAGE_TOKEN)} {IMAGE_TOKEN} and {len(sample.images)} images; "
-            "there must be one for each"
-        )
-    if not prompt and text.count(FACE_TOKEN) != len(sample.faces):
-        raise SampleError(
-            f"{sample.id} has {text.count(FACE_TOKEN)} {FACE_TOKEN} and {len(sample.faces)} face targets; "
-            "there must be one for each"
-        )
 
 
 def validate_records(path: str | Path, size: int = 224) -> FaceRecords:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import trimesh
 from torch import Tensor
 
 from facegpt.export.glb import write_glb
@@ -61,6 +60,8 @@ def _write_ply(mesh: Mesh, path: Path) -> None:
     else:
         assert mesh.colors is not None
         colors = mesh.colors[0]
+    import trimesh  # half a second, which no other format needs
+
     solid = trimesh.Trimesh(
         mesh.vertices[0].numpy(), mesh.triangles.numpy(), vertex_colors=to_bytes(colors), process=False
     )

@@ -7,8 +7,11 @@ import errno
 import fcntl
 import io
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,11 +23,14 @@ from small_head import small_head, small_head_data
 from talking_model import gray_image, talking_model
 
 from facegpt.chat import ChatSession, Turn
-from facegpt.commands import chat
+from facegpt.commands import chat, chat_picture, chat_turns
 from facegpt.config import run
+from facegpt.errors import MissingPartError
 from facegpt.head.files.format import save_head
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.checkpoint import load_facegpt, save_checkpoint
+from facegpt.perception.align import crop_face
+from facegpt.perception.face_landmarker import FoundFace
 from facegpt.sample import FACE_TOKEN
 
 
@@ -41,8 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "PICTURE_SIZE", 48)
+def no_landmarker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small pictures of faces, and photographs as they are, whatever parts this machine has."""
+    monkeypatch.setattr(chat_turns, "PICTURE_SIZE", 48)
+    monkeypatch.setattr(chat_picture, "missing_landmarker", lambda: "nobody finds faces here")
 
 
 def words(folder: Path, out: Path, *more: str) -> list[str]:
@@ -61,7 +69,7 @@ def test_one_question_writes_the_reply_and_every_face(folder: Path, tmp_path: Pa
     files = {f"face_{n}.{kind}" for n in range(faces) for kind in ("glb", "png", "json")}
     assert {file.name for file in (tmp_path / "out").iterdir()} == files | {"reply.txt"}
 
-    model, _ = load_facegpt(folder / "run" / "checkpoints" / "step_000002", small_head())
+    model, _ = load_facegpt(folder / "run" / "checkpoints" / "step_000002", small_head(), merge=True)
     turn = ChatSession(model, 2).say("Show me the face.", gray_image())
     assert turn.text == reply
     for number, face in enumerate(turn.faces):
@@ -99,9 +107,9 @@ def test_nothing_that_is_in_the_folder_is_removed_or_replaced(folder: Path, tmp_
 
 def test_two_chats_into_one_folder_keep_all_their_faces(folder: Path, tmp_path: Path) -> None:
     head, face = small_head(), small_head().mean_parameters()
-    writers = [chat.Writer(head, tmp_path) for _ in range(2)]
+    writers = [chat_turns.Writer(head, tmp_path) for _ in range(2)]
 
-    def talk(writer: chat.Writer) -> list[Path]:
+    def talk(writer: chat_turns.Writer) -> list[Path]:
         return [file for _ in range(4) for file in writer.write(Turn(FACE_TOKEN, [face], [0.5]))]
 
     with ThreadPoolExecutor(2) as pool:
@@ -117,7 +125,7 @@ def test_a_reply_without_a_face_is_an_error_when_one_is_expected(
     monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn("No.", [], []))
     arguments = words(folder, tmp_path / "out", "--prompt", "Who?")
     assert run(chat.main, arguments) == 0
-    assert run(chat.main, [*arguments, "--expect-face"]) == chat.NO_FACE_CODE == 3
+    assert run(chat.main, [*arguments, "--expect-face"]) == chat_turns.NO_FACE_CODE == 3
     assert "has no face" in capsys.readouterr().err
     assert run(chat.main, [*words(folder, tmp_path / "out"), "--expect-face"]) == 2
 
@@ -179,26 +187,96 @@ def test_an_interactive_chat_goes_on_after_a_mistake_and_numbers_faces_through(
     assert "nowhere.jpg: no such image file" in shown.err and "goes with your next message" in shown.out
 
 
-def test_a_photograph_is_cut_by_its_landmarks_as_in_training(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    points = np.random.default_rng(0).uniform(15, 30, (68, 2)).astype(np.float32)
-    np.save(tmp_path / "photo.npy", points)
-    seen = []
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Image.Image]:
+    """The pictures that the model is shown."""
+    seen: list[Image.Image] = []
     original = ChatSession.say
     monkeypatch.setattr(
         ChatSession, "say", lambda self, text, image: seen.append(image) or original(self, text, image)
     )
-    more = [
-        "--prompt",
-        "Who?",
-        "--image",
-        str(folder / "photo.png"),
-        "--landmarks",
-        str(tmp_path / "photo.npy"),
-    ]
+    return seen
+
+
+def test_a_photograph_is_cut_by_its_landmarks_as_in_training(
+    folder: Path, tmp_path: Path, shown: list[Image.Image], capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = np.random.default_rng(0).uniform(15, 30, (68, 2)).astype(np.float32)
+    np.save(tmp_path / "photo.npy", points)
+    more = ["--prompt", "Who?", "--image", str(folder / "photo.png"), "--landmarks"]
+    assert run(chat.main, words(folder, tmp_path / "out", *more, str(tmp_path / "photo.npy"))) == 0
+    expected = crop_face(gray_image(), torch.from_numpy(points))[0]
+    assert np.array_equal(np.asarray(shown[0]), np.asarray(expected)) and shown[0].size == (224, 224)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("faces", "says"),
+    [(0, "goes in whole: no face was found in it"), (1, ""), (2, "has 2 faces: the largest is taken")],
+)
+def test_the_largest_face_of_a_photograph_is_found_and_cut_out(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[Image.Image],
+    capsys: pytest.CaptureFixture[str], faces: int, says: str,
+) -> None:  # fmt: skip
+    points = torch.from_numpy(np.random.default_rng(1).uniform(15, 30, (2, 68, 2))).float()
+    found = [FoundFace(torch.zeros(478, 3), points[k], 0.9, (0, 0, 9, 9)) for k in range(faces)]
+    landmarker = SimpleNamespace(find=lambda image: found)
+    monkeypatch.setattr(chat_picture, "missing_landmarker", lambda: "")
+    monkeypatch.setattr(chat_picture, "_landmarker", lambda: landmarker)
+    more = ["--prompt", "Who?", "--image", str(folder / "photo.png")]
     assert run(chat.main, words(folder, tmp_path / "out", *more)) == 0
-    assert seen[0].size == (224, 224)
+    expected = crop_face(gray_image(), points[0])[0] if faces else gray_image()
+    assert np.array_equal(np.asarray(shown[0]), np.asarray(expected))
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == (says != "")
+
+
+def test_without_the_part_that_finds_faces_a_picture_goes_in_as_it_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("FACEGPT_HOME", str(tmp_path / "cache"))
+    chat_picture.missing_landmarker.cache_clear()
+    image, note = chat_picture.read_picture(folder / "photo.png")
+    chat_picture.missing_landmarker.cache_clear()
+    assert image.size == gray_image().size
+    assert "goes in as it is" in note and "`facegpt fetch face_landmarker`" in note
+
+
+def test_without_a_checkpoint_the_model_of_the_package_answers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And its files are in `faces`, so that a prompt is all that a newcomer has to give."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--prompt", "Show me the face.", "--head", str(folder / "head.npz"), "--max-new-tokens", "2"]
+    monkeypatch.setattr("facegpt.chat.SHIPPED_MODEL", tmp_path / "not here")
+    assert run(chat.main, arguments) == 1
+    error = capsys.readouterr().err
+    assert "comes without its model" in error and "--checkpoint RUN" in error and error.count("\n") == 1
+    monkeypatch.setattr("facegpt.chat.SHIPPED_MODEL", folder / "run" / "checkpoints" / "step_000002")
+    assert run(chat.main, arguments) == 0
+    assert "wrote faces/face_0.glb" in capsys.readouterr().out and Path("faces/face_0.glb").is_file()
+
+
+def test_a_part_of_the_backbone_that_was_not_fetched_is_its_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: object) -> None:
+        raise MissingPartError("a part is missing; run `facegpt fetch small`")
+
+    monkeypatch.setattr("facegpt.model.checkpoint.load_backbone", missing)
+    assert run(chat.main, words(folder, tmp_path / "out", "--prompt", "Who?")) == 1
+    assert capsys.readouterr().err == "error: a part is missing; run `facegpt fetch small`\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mistake_in_the_command_line_is_said_before_the_libraries_are_imported() -> None:
+    code = (
+        "import sys; from facegpt.__main__ import main; from facegpt.config import run\n"
+        "print(run(main, ['chat', '--promt', 'Who?']), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 False\n" and "did you mean prompt?" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -244,5 +322,5 @@ def test_a_folder_whose_file_system_knows_no_locks_is_written_all_the_same(monke
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with chat.locked(tmp_path):
+    with chat_turns.locked(tmp_path):
         pass
