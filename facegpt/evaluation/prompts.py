@@ -37,7 +37,15 @@ def image_request(record: FaceRecord, wordings: Sequence[str], rng: random.Rando
 
 def text_request(record: FaceRecord, wordings: Sequence[str], rng: random.Random) -> Sample:
     """A request for a described face; no image goes in."""
-    return question(rng.choice(wordings).replace("{}", full_text(record.description)), None, record.id)
+    return question(rng.choice(wordings).replace("{}", description_of(record)), None, record.id)
+
+
+def description_of(record: FaceRecord) -> str:
+    """The whole description of a record: the first of its texts, true by what is known of the face, where it
+    has any, else what the pretrained VLM said of all aspects.
+    """
+    texts: list[str] = getattr(record, "texts", [])
+    return texts[0] if texts else full_text(record.description)
 
 
 def full_text(description: Mapping[str, str]) -> str:
