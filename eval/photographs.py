@@ -70,11 +70,11 @@ DEFINITIONS = {
 @dataclass
 class PhotographSettings:
     """checkpoint: a run or one of its checkpoints. photographs: a folder of them, or an imglab XML file.
-    prompt: how every face is asked for. landmarker: `face_landmarker.task`, which finds the faces (empty:
-    only the annotated crops). n: how many faces (0: all). pictures: how many of them are drawn. out: file
-    for the results. head: "builtin" or the head file used in training. backbone: where it lies, if it has
-    moved. device: auto is the GPU where there is one. batch: conversations at once. max_new_tokens: the
-    longest answer. seed: of the resampling.
+    prompt: how every face is asked for. landmarker: what finds the faces, "auto" for the one that
+    `facegpt fetch` got, or a `face_landmarker.task` (empty: only the annotated crops). n: how many faces (0:
+    all). pictures: how many of them are drawn. out: file for the results. head: "builtin" or the head file
+    used in training. backbone: where it lies, if it has moved. device: auto is the GPU where there is one.
+    batch: conversations at once. max_new_tokens: the longest answer. seed: of the resampling.
     """
 
     checkpoint: str = MISSING
@@ -143,11 +143,11 @@ def main(argv: list[str]) -> None:
     report(result, spoken, out)
 
 
-def open_finder(path: str) -> Finder:
-    """What finds the faces in a photograph."""
+def open_finder(name: str) -> Finder:
+    """What finds the faces in a photograph: "auto" is the landmarker that was fetched, else its file."""
     from facegpt.perception.face_landmarker import FaceLandmarker
 
-    finder: Finder = FaceLandmarker.open(path)
+    finder: Finder = FaceLandmarker.open(None if name == "auto" else name)
     return finder
 
 

@@ -58,9 +58,9 @@ def main_table(values: dict[str, Any]) -> str:
     if identity:
         one = identity["model"]
         cells = [_share(identity[name]) if name in identity else number(None) for name in names]
-        target = f"at least {100 * IDENTITY_TARGET * one['chance']:.0f} %"
+        wanted = f"at least {100 * IDENTITY_TARGET * one['chance']:.0f} %"
         title = f"identity: the nearest of {one['candidates']}, chance {100 * one['chance']:.1f} %"
-        rows.append([title, *cells, target])
+        rows.append([title, *cells, wanted])
     return (
         f"<p>Photograph to face, {values['n']} faces. Errors: smaller is better; all below them: "
         "larger. Correlation is with the true parameters; a mean face has none.</p>"
