@@ -41,11 +41,14 @@ def text_request(record: FaceRecord, wordings: Sequence[str], rng: random.Random
 
 
 def description_of(record: FaceRecord) -> str:
-    """The whole description of a record: the first of its texts, true by what is known of the face, where it
-    has any, else what the pretrained VLM said of all aspects.
+    """One whole description of a record, in sentences where it has such ones.
+
+    The longest of its texts, which say what is known of the face; of a record without any, what the
+    pretrained VLM said of all aspects.
     """
     texts: list[str] = getattr(record, "texts", [])
-    return texts[0] if texts else full_text(record.description)
+    sentences = [text for text in texts if text.rstrip().endswith((".", "!", "?"))] or texts
+    return max(sentences, key=len).strip() if sentences else full_text(record.description)
 
 
 def full_text(description: Mapping[str, str]) -> str:
