@@ -62,7 +62,7 @@ DEFINITIONS = {
     "mean_face_training": "the mean of the parameters of the training faces, which the model never saw",
     "linear_readout": (
         "ridge regression from the model's own frozen image tokens to the true parameters of training faces, "
-        "penalty per parameter group by 5-fold cross-validation; it is given labels, the model is not"
+        "penalty per group of like parameters by 5-fold cross-validation; it is given labels"
     ),
     "of_mean_face": "mean error over the mean face's mean error",
     "interval_95": "95 % bootstrap interval: 1,000 resamplings of the faces",

@@ -53,7 +53,7 @@ DEFINITIONS = {
     "matching_draws": f"matching_16 and its aspects; {candidate_draws.DEFINITION}",
     "ngram_ridge": (
         "ridge regression from the words and pairs of words of training descriptions to the true parameters "
-        "of those faces, penalty per parameter group by 5-fold cross-validation"
+        "of those faces, penalty per group of like parameters by 5-fold cross-validation"
     ),
     "pose": "matching by head rotation alone, faces neutral",
     "held_out_wording": "the same descriptions in requests that training never used",

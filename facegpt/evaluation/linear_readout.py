@@ -16,7 +16,7 @@ from facegpt.data.collate import pixel_values
 from facegpt.evaluation.evaluated_model import EvaluatedModel
 from facegpt.evaluation.parameter_agreement import group_columns
 from facegpt.evaluation.ridge import Ridge, fit_ridge
-from facegpt.head.parameters import FaceParameters
+from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model.backbone import image_features
 from facegpt.sample import FaceRecord
 
@@ -35,7 +35,27 @@ def image_tokens(evaluated: EvaluatedModel, records: Sequence[FaceRecord], batch
 
 def fit_parameters(features: Tensor, truth: FaceParameters, seed: int) -> Ridge:
     """Ridge from features (N,D) to the parameters of N faces, with a penalty per parameter group."""
-    return fit_ridge(features, truth.to_vector().cpu(), group_columns(truth.layout), seed)
+    return fit_ridge(features, truth.to_vector().cpu(), penalty_groups(truth.layout), seed)
+
+
+def penalty_groups(layout: ParameterLayout) -> dict[str, slice]:
+    """Name -> columns of the parameter vector that share a penalty: the groups, pose and camera in parts.
+
+    What can be read well must not be shrunk for what cannot: in a head's pose the jaw's sideways motion would
+    pull the penalty of the rotation up.
+    """
+    columns = group_columns(layout)
+    parts = {
+        "pose": (("rotation", 3), ("jaw", 1), ("jaw_sideways", 2)),
+        "camera": (("scale", 1), ("shift", 2)),
+    }
+    found = {}
+    for group, whole in columns.items():
+        start = whole.start
+        for name, size in parts.get(group, ((group, whole.stop - whole.start),)):
+            found[name] = slice(start, start + size)
+            start += size
+    return found
 
 
 def predict_parameters(ridge: Ridge, features: Tensor, like: FaceParameters) -> FaceParameters:

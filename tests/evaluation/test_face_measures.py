@@ -10,6 +10,7 @@ from facegpt.data.records import read_records
 from facegpt.evaluation.candidate_draws import share_of_wins
 from facegpt.evaluation.face_measures import mean_face_in_place, shares_of_mean_face, summarize
 from facegpt.evaluation.identity_matching import identity_features, identity_rank_1
+from facegpt.evaluation.linear_readout import penalty_groups
 from facegpt.evaluation.parameter_agreement import (
     agreement,
     component_agreement,
@@ -18,7 +19,7 @@ from facegpt.evaluation.parameter_agreement import (
     rows_of,
 )
 from facegpt.evaluation.placed_mean import placed_mean_face
-from facegpt.head.parameters import FaceParameters
+from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.metrics.image_errors import ImageErrors
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.render.camera import project
@@ -64,6 +65,17 @@ def test_components_have_the_names_of_the_head_in_the_order_of_the_vector(world:
     assert names[columns["lighting"]][:2] == ["light band 0 red", "light band 0 green"]
     rows = rows_of(world.truth)
     assert [names[i] for i in rows["camera"]] == ["camera scale", "camera tx", "camera ty"]
+
+
+def test_penalties_are_shared_by_like_parameters_and_every_column_has_one() -> None:
+    layout = ParameterLayout(shape=4, expression=3, albedo=2, eyes=True)
+    groups = penalty_groups(layout)
+    columns = [column for part in groups.values() for column in range(part.start, part.stop)]
+    assert columns == list(range(layout.total))
+    assert {name: part.stop - part.start for name, part in groups.items()} == {
+        **{"shape": 4, "albedo": 2, "expression": 3, "rotation": 3, "jaw": 1, "jaw_sideways": 2},
+        **{"scale": 1, "shift": 2, "lighting": 27, "eyes": 6},
+    }
 
 
 def test_what_the_truth_never_moves_does_not_count(world: World) -> None:
