@@ -61,6 +61,7 @@ DEFINITIONS = {
     "found": (
         "the face was cut out where the landmarker found it in the photograph; missed ones are left out"
     ),
+    "mean_face": "the head's mean with its own camera, in the same crop",
     "mean_face_best_place": "the head's mean, moved and scaled to be nearest to the annotated points",
     "landmarker": "the landmarker's own points, which no language model has seen",
     "generation": WHEN_NO_FACE,
@@ -126,7 +127,7 @@ def main(argv: list[str]) -> None:
     result: dict[str, Any] = {
         "n": len(faces),
         "photographs": len({face.photograph for face in faces}),
-        **{way: summary(answers, settings.seed) for way, answers in spoken.items()},
+        **{way: summary(answers, evaluated.head, settings.seed) for way, answers in spoken.items()},
         "mean_face_best_place": statistics(point_error(placed, landmarks, valid), settings.seed),
         "landmarker": own_points(seen, settings.seed) if seen else None,
         "definitions": DEFINITIONS,
@@ -168,19 +169,24 @@ def ask(evaluated: EvaluatedModel, cut: Sequence[CutFace], way: str, settings: P
     return Spoken(cut, crops, replies, faces, landmarks)
 
 
-def placed_mean(head: HeadModel, landmarks: Tensor, valid: Tensor) -> Tensor:
-    """The mean face's landmarks (N,68,2) at their best place and size for landmarks (N,68,2)."""
+def mean_points(head: HeadModel) -> Tensor:
+    """The mean face's landmarks (68,2) in pixels of a crop, float64."""
     mean = head.mean_parameters()
     with torch.no_grad():
-        points = project(head(mean).landmarks, mean.camera, SIZE, SIZE)[..., :2].double().cpu()
-    points = points.expand(len(landmarks), -1, -1)
+        return project(head(mean).landmarks, mean.camera, SIZE, SIZE)[0, :, :2].double().cpu()
+
+
+def placed_mean(head: HeadModel, landmarks: Tensor, valid: Tensor) -> Tensor:
+    """The mean face's landmarks (N,68,2) at their best place and size for landmarks (N,68,2)."""
+    points = mean_points(head).expand(len(landmarks), -1, -1)
     scale, shift = shift_and_scale(points, landmarks, valid)
     return scale[:, None, None] * points + shift[:, None]
 
 
-def errors_of(answers: Spoken) -> dict[str, Tensor]:
+def errors_of(answers: Spoken, landmarks: Tensor) -> dict[str, Tensor]:
+    """Point errors, region -> (N,), of landmarks (N,68,2) in pixels of the photographs."""
     truth = torch.stack([one.face.landmarks for one in answers.cut]).double()
-    return point_error(answers.landmarks, truth, torch.stack([one.face.valid for one in answers.cut]))
+    return point_error(landmarks, truth, torch.stack([one.face.valid for one in answers.cut]))
 
 
 def own_points(seen: Sequence[CutFace], seed: int) -> dict[str, Any]:
@@ -190,12 +196,14 @@ def own_points(seen: Sequence[CutFace], seed: int) -> dict[str, Any]:
     return statistics(point_error(found, truth, torch.stack([one.face.valid for one in seen])), seed)
 
 
-def summary(answers: Spoken, seed: int) -> dict[str, Any]:
+def summary(answers: Spoken, head: HeadModel, seed: int) -> dict[str, Any]:
+    mean = torch.stack([crop.to_photograph(mean_points(head)) for crop in answers.crops])
     share, error = mean_and_error([float(count > 0) for count in face_counts(answers.replies)])
     return {
         "n": len(answers.crops),
         "emission": {"share_with_face": share, "standard_error": error},
-        "point_error": statistics(errors_of(answers), seed),
+        "point_error": statistics(errors_of(answers, answers.landmarks), seed),
+        "mean_face": statistics(errors_of(answers, mean), seed),
     }
 
 
@@ -240,7 +248,7 @@ def draw(evaluated: EvaluatedModel, answers: Spoken, stem: Path, count: int) -> 
 
 def sample_rows(way: str, answers: Spoken) -> list[dict[str, Any]]:
     """One row per face: what was said and measured."""
-    errors, vectors = errors_of(answers), answers.faces.to_vector().tolist()
+    errors, vectors = errors_of(answers, answers.landmarks), answers.faces.to_vector().tolist()
     return [
         {
             "kind": way,

@@ -163,6 +163,7 @@ def test_a_silent_model_is_scored_as_the_mean_face_in_the_crop(world: World, tmp
     result = run(world, "silent", tmp_path / "p", tmp_path / "r.json", "n=1", "pictures=0")
     assert result["n"] == 1 and result["annotated"]["emission"]["share_with_face"] == 0.0
     error = result["annotated"]["point_error"]["all"]["median"]
+    assert error == pytest.approx(result["annotated"]["mean_face"]["all"]["median"], rel=1e-4)
     assert error >= result["mean_face_best_place"]["all"]["median"] > 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["p", "r.json", "r_samples.jsonl"]
 
