@@ -2,7 +2,9 @@
 
 Asks a trained model for the faces in held-out photographs, by real generation, and compares them with the
 photographs: landmark and photometric error beside those of the mean face, and how often `<FACE>` came when it
-should and when it should not. Writes OUT and, beside it, every single answer in `..._samples.jsonl`.
+should and when it should not. Where the true parameters are known: whether the spoken ones follow them,
+whether it is the same person, and what a straight line reads from the model's own image tokens. Writes OUT
+and, beside it, every single answer in `..._samples.jsonl`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.held_out import target_groups, true_parameters
 from facegpt.data.records import FaceRecords, read_records
-from facegpt.errors import SampleError
+from facegpt.evaluation import candidate_draws, identity_matching, parameter_agreement
 from facegpt.evaluation.evaluated_model import (
     WHEN_NO_FACE,
     EvaluatedModel,
@@ -32,6 +34,13 @@ from facegpt.evaluation.evaluated_model import (
     samples_path,
     write_rows,
 )
+from facegpt.evaluation.face_measures import (
+    mean_face_in_place,
+    shares_of_mean_face,
+    summarize,
+    training_yardsticks,
+    truth_measures,
+)
 from facegpt.evaluation.prompts import described, face_requests, image_questions, instruct_questions
 from facegpt.evaluation.yaw import yaw_groups
 from facegpt.files import write_json
@@ -39,13 +48,26 @@ from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.face_token_rates import face_token_rates
 from facegpt.metrics.image_errors import MASK, ImageErrors, image_errors
 from facegpt.model.generation import Reply
+from facegpt.perception.recognizer import load_recognizer
 from facegpt.sample import FaceRecord, Sample
 
 DEFINITIONS = {
     "landmark_error_px": "mean distance of the 68 projected landmarks, in pixels of a 224 crop",
     "photometric_error": f"mean L2 distance in RGB, [0,1], over the {MASK}",
     "mean_face": "the head's mean: average identity, no expression, frontal, white ambient light",
+    "mean_face_best_place": (
+        "the mean face, moved and scaled in the image so that its landmarks are nearest to the true ones, "
+        "but not turned: what is left when misplacement alone is gone"
+    ),
     "mean_face_training": "the mean of the parameters of the training faces, which the model never saw",
+    "linear_readout": (
+        "ridge regression from the model's own frozen image tokens to the true parameters of training faces, "
+        "penalty per group of like parameters by 5-fold cross-validation; it is given labels"
+    ),
+    "of_mean_face": "mean error over the mean face's mean error",
+    "interval_95": "95 % bootstrap interval: 1,000 resamplings of the faces",
+    "agreement": parameter_agreement.DEFINITION,
+    "identity_rank_1": f"{identity_matching.DEFINITION}; {candidate_draws.DEFINITION}",
     "emission.recall": "share of the requests for a face, by image and by text, that got a <FACE>",
     "emission.false_positive_rate": "share of the questions that want words, and got a <FACE>",
     "held_out_wording": "the same requests in words that training never used",
@@ -56,7 +78,9 @@ DEFINITIONS = {
 @dataclass
 class ReconstructSettings:
     """checkpoint: a run or one of its checkpoints. data: held-out face records. training_data: the records of
-    training, for one more baseline (empty: none). instruct: questions that want no face, a LLaVA JSON list,
+    training, for two more baselines, their mean and the linear read-out (empty: none). readout_faces: how
+    many of them the read-out is fitted to at most (0: no read-out). recognizer: "tiny" or the file of a
+    recogniser, which compares identities. instruct: questions that want no face, a LLaVA JSON list,
     and the folder of its images. n: how many photographs (0: all). questions: how many requests and questions
     of each kind for the emission rates. size: side of the comparison in pixels.
     instruct_images: folder of the images of instruct. out: file for the results. head: "builtin" or the head
@@ -75,6 +99,8 @@ class ReconstructSettings:
     device: str = "auto"
     n: int = 0
     questions: int = 100
+    readout_faces: int = 2000
+    recognizer: str = "tiny"
     size: int = 224
     batch: int = 16
     max_new_tokens: int = 96
@@ -82,6 +108,7 @@ class ReconstructSettings:
 
     def __post_init__(self) -> None:
         at_least(1, self, "questions", "size", "batch", "max_new_tokens")
+        at_least(0, self, "readout_faces")
         if self.n < 0:
             raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 
@@ -111,12 +138,17 @@ def main(argv: list[str]) -> None:
             settings.instruct, settings.instruct_images, settings.questions, settings.seed
         )
     evaluated = open_evaluated_model(settings.checkpoint, settings.head, settings.backbone, settings.device)
+    recognizer = load_recognizer(settings.recognizer).to(evaluated.model.device)
     truth = true_parameters(records, data, evaluated.head)
 
-    answers = ask(evaluated, data, records, questions, settings)
-    baselines = {"mean_face": evaluated.head.mean_parameters()}
+    baselines = {
+        "mean_face": evaluated.head.mean_parameters(),
+        "mean_face_best_place": mean_face_in_place(records, evaluated.head, settings.size),
+    }
     if settings.training_data:
-        baselines["mean_face_training"] = training_mean(settings.training_data, evaluated)
+        training = read_records(settings.training_data)
+        baselines |= training_yardsticks(training, records, evaluated, settings.readout_faces, settings.seed)
+    answers = ask(evaluated, data, records, questions, settings)
     known, unknown = answers["image"], answers["image_held_out_wording"]
     predicted = first_faces(known.replies, evaluated)
     names, few = [record.id for record in records], records[: settings.questions]
@@ -126,14 +158,23 @@ def main(argv: list[str]) -> None:
     known_few = None if truth is None else truth[: len(few)]
     held_out = image_errors(names[: len(few)], targets, {"model": again}, evaluated.head, known_few)
 
+    measured: dict[str, Any] = {}
+    if truth is not None:
+        compared = {
+            "model": predicted,
+            **{name: baselines[name] for name in ("linear_readout",) if name in baselines},
+        }
+        measured = truth_measures(compared, truth, evaluated.head, recognizer, settings.seed)
     everyone = torch.ones(len(records), dtype=torch.bool)
     result: dict[str, Any] = {
         "n": len(records),
-        **summarize(errors, everyone),
+        **summarize(errors, everyone, settings.seed),
+        "of_mean_face": shares_of_mean_face(errors, settings.seed),
+        **measured,
         "emission": emission_rates(answers),
-        "held_out_wording": {"n": len(again), **summarize(held_out, everyone[: len(again)])},
+        "held_out_wording": {"n": len(again), **summarize(held_out, everyone[: len(again)], settings.seed)},
         "by_yaw_degrees": {
-            label: {"n": int(members.sum()), **summarize(errors, members)}
+            label: {"n": int(members.sum()), **summarize(errors, members, settings.seed)}
             for label, members in ({} if truth is None else yaw_groups(truth)).items()
         },
         "definitions": DEFINITIONS,
@@ -186,29 +227,6 @@ def emission_rates(answers: dict[str, Answers]) -> dict[str, Any]:
     }
 
 
-def training_mean(path: str, evaluated: EvaluatedModel, limit: int = 500) -> FaceParameters:
-    """The mean of the parameters of up to `limit` training faces, spread over all of them."""
-    data = read_records(path)
-    step = max(1, len(data) // limit)
-    truth = true_parameters([data[i] for i in range(0, len(data), step)], data, evaluated.head)
-    if truth is None:
-        raise SampleError(
-            f"{path} has faces without parameters, so they have no mean; leave training_data empty"
-        )
-    return FaceParameters.from_vector(truth.to_vector().mean(0, keepdim=True), evaluated.head.layout)
-
-
-def summarize(errors: dict[str, ImageErrors], members: torch.Tensor) -> dict[str, Any]:
-    """Means over some faces for the model and every baseline, with standard errors."""
-    table: dict[str, Any] = {"landmark_error_px": {}, "photometric_error": {}}
-    for metric, values in (("landmark_error_px", "landmark"), ("photometric_error", "photometric")):
-        spread = {}
-        for name, found in errors.items():
-            table[metric][name], spread[name] = mean_and_error(getattr(found, values)[members])
-        table[metric]["standard_error"] = spread
-    return table
-
-
 def sample_rows(
     records: Sequence[FaceRecord], answers: Answers, errors: dict[str, ImageErrors], faces: FaceParameters
 ) -> list[dict[str, Any]]:
@@ -251,11 +269,22 @@ def other_rows(answers: dict[str, Answers]) -> list[dict[str, Any]]:
 
 def report(result: dict[str, Any], out: Path) -> None:
     for metric in ("landmark_error_px", "photometric_error"):
-        values = {name: v for name, v in result[metric].items() if name != "standard_error"}
+        values = {name: v for name, v in result[metric].items() if not isinstance(v, dict)}
         print(f"{metric}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
+    for name, rows in result.get("agreement", {}).items():
+        print(f"correlation of {name}: " + ", ".join(f"{row} {in_words(v)}" for row, v in rows.items()))
+    for name, found in result.get("identity_rank_1", {}).items():
+        print(
+            f"identity of {name}: first of {found['candidates']} in {found['share']:.3f}, "
+            f"chance {found['chance']:.3f}"
+        )
     rates = result["emission"]
     print(f"emission: recall {rates['recall']:.3f}, false positives {rates['false_positive_rate']:.3f}")
     print(f"wrote {out} ({result['n']} faces, {result['seconds']} s)")
+
+
+def in_words(row: dict[str, Any]) -> str:
+    return "none" if row["correlation"] is None else f"{row['correlation']:.2f}"
 
 
 if __name__ == "__main__":

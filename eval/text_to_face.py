@@ -1,8 +1,9 @@
 """python eval/text_to_face.py --checkpoint RUN --data FACES --out FILE.json [key=value ...]
 
 Gives a trained model the descriptions of held-out faces, without any image, and asks for the faces. Each
-generated face is compared with sixteen true ones by expression and pose: is its own the nearest? Writes OUT
-and, beside it, every single answer in `..._samples.jsonl`.
+generated face is compared with sixteen true ones by expression and pose: is its own the nearest? And how far
+does counting words come, and another face's text? Writes OUT and, beside it, every single answer in
+`..._samples.jsonl`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.held_out import true_parameters
 from facegpt.data.records import read_records
 from facegpt.errors import SampleError
+from facegpt.evaluation import candidate_draws
+from facegpt.evaluation.candidate_draws import share_of_wins
 from facegpt.evaluation.evaluated_model import (
     WHEN_NO_FACE,
     EvaluatedModel,
@@ -30,7 +33,8 @@ from facegpt.evaluation.evaluated_model import (
     write_rows,
 )
 from facegpt.evaluation.matching import ASPECTS, CANDIDATES, Matching, match
-from facegpt.evaluation.prompts import described, face_requests, full_text
+from facegpt.evaluation.ngram_ridge import ngram_faces
+from facegpt.evaluation.prompts import described, description_of, face_requests
 from facegpt.files import write_json
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.face_token_rates import face_token_rates
@@ -46,9 +50,17 @@ DEFINITIONS = {
     "chance": "1/16",
     "shuffled_text": "the same when every face gets the text of another face (no text stays in place)",
     "expression": "matching by expression and jaw alone, heads frontal",
+    "matching_draws": f"matching_16 and its aspects; {candidate_draws.DEFINITION}",
+    "ngram_ridge": (
+        "ridge regression from the words and pairs of words of training descriptions to the true parameters "
+        "of those faces, penalty per group of like parameters by 5-fold cross-validation"
+    ),
     "pose": "matching by head rotation alone, faces neutral",
     "held_out_wording": "the same descriptions in requests that training never used",
-    "text": "what the pretrained vision-language model said about the photograph, which is not given",
+    "text": (
+        "the description of the face, true by what is known of it where there is such a one, else what the "
+        "pretrained vision-language model said about the photograph; no image is given"
+    ),
     "generation": WHEN_NO_FACE,
 }
 
@@ -56,13 +68,17 @@ DEFINITIONS = {
 @dataclass
 class TextToFaceSettings:
     """checkpoint: a run or one of its checkpoints. data: held-out face records with known parameters and
-    `descriptions.jsonl`. n: how many descriptions (0: all). out: file for the results. head: "builtin" or the
-    head file used in training. backbone: where it lies, if it has moved. device: auto is the GPU where there
-    is one. batch: conversations at once. max_new_tokens: the longest answer. seed: of what is drawn.
+    `descriptions.jsonl`. training_data: described training faces, for the n-gram baseline (empty: none), of
+    which it is fitted to at most `readout_faces`. n: how many descriptions (0: all). out: file for the
+    results. head: "builtin" or the head file used in training. backbone: where it lies, if it has moved.
+    device: auto is the GPU where there is one. batch: conversations at once. max_new_tokens: the longest
+    answer. seed: of what is drawn.
     """
 
     checkpoint: str = MISSING
     data: str = "outputs/demo/data/test"
+    training_data: str | None = None
+    readout_faces: int = 2000
     out: str = "outputs/demo/text_to_face.json"
     head: str = "builtin"
     backbone: str | None = None
@@ -73,7 +89,7 @@ class TextToFaceSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(1, self, "batch", "max_new_tokens")
+        at_least(1, self, "batch", "max_new_tokens", "readout_faces")
         if self.n < 0:
             raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
 
@@ -95,6 +111,11 @@ def main(argv: list[str]) -> None:
             f"{settings.data} has faces without known parameters to match with; use synthetic faces"
         )
 
+    counted = None
+    if settings.training_data:
+        training = read_records(settings.training_data)
+        faces = ngram_faces(training, records, evaluated.head, settings.readout_faces, settings.seed)
+        counted = match(evaluated.head, faces, truth, settings.seed)
     usual = ask(evaluated, records, settings, held_out=False)
     unknown = ask(evaluated, records, settings, held_out=True)
     tables = match(evaluated.head, usual.faces, truth, settings.seed)
@@ -103,6 +124,7 @@ def main(argv: list[str]) -> None:
         "n": len(records),
         "matching_16": tables["both"].as_json(),
         "by_aspect": {aspect: tables[aspect].as_json() for aspect in ASPECTS if aspect != "both"},
+        "matching_draws": draws(tables, counted, settings.seed),
         "emission": {"recall": usual.recall(), "recall_held_out_wording": unknown.recall()},
         "held_out_wording": {aspect: table.as_json() for aspect, table in other_tables.items()},
         "definitions": DEFINITIONS,
@@ -114,8 +136,24 @@ def main(argv: list[str]) -> None:
     write_rows(samples_path(out), sample_rows(records, usual, tables))
     write_json(out, result)
     for aspect, table in tables.items():
-        print(f"matching by {aspect}: {table.model:.3f}, other text {table.shuffled_text:.3f}, chance 0.0625")
+        drawn = result["matching_draws"][aspect]
+        rows = [f"{name} {found['share']:.3f}" for name, found in drawn.items()]
+        print(
+            f"matching by {aspect}: {table.model:.3f}; over {candidate_draws.DRAWS} draws {', '.join(rows)}, "
+            f"{drawn['model']['factor_over_chance']:.1f} times chance"
+        )
     print(f"wrote {out} ({len(records)} descriptions, {result['seconds']} s)")
+
+
+def draws(tables: dict[str, Matching], counted: dict[str, Matching] | None, seed: int) -> dict[str, Any]:
+    """Aspect -> model, shuffled text and n-gram ridge: `share_of_wins` over draws of the candidates."""
+    found = {}
+    for aspect, table in tables.items():
+        rows = {"model": table.distances, "shuffled_text": table.distances[table.others]}
+        if counted is not None:
+            rows["ngram_ridge"] = counted[aspect].distances
+        found[aspect] = {name: share_of_wins(row, CANDIDATES, seed) for name, row in rows.items()}
+    return found
 
 
 @dataclass
@@ -148,7 +186,7 @@ def sample_rows(
         {
             "kind": "text",
             "id": record.id,
-            "description": full_text(record.description),
+            "description": description_of(record),
             "prompt": answers.samples[number].messages[0].text,
             "reply": answers.replies[number].text,
             "faces": face_counts(answers.replies)[number],

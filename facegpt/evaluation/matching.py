@@ -95,12 +95,15 @@ def derangement(count: int, seed: int) -> Tensor:
 class Matching:
     """Shares of faces nearest to their own truth, given their own text and given another one's.
 
-    ranks (N,): see `ranks`, of the faces given their own text.
+    ranks (N,): see `ranks`, of the faces given their own text. distances (N,N): see `distances`. others (N):
+    the face whose text each one is given instead.
     """
 
     model: float
     shuffled_text: float
     ranks: Tensor
+    distances: Tensor
+    others: Tensor
 
     def as_json(self) -> dict[str, Any]:
         """The shares beside chance, with their standard errors."""
@@ -136,5 +139,7 @@ def match(
             model=matching_accuracy(table.gather(1, candidates), first) / 100,
             shuffled_text=matching_accuracy(table[others].gather(1, candidates), first) / 100,
             ranks=ranks(table, candidates),
+            distances=table,
+            others=others,
         )
     return found

@@ -37,7 +37,18 @@ def image_request(record: FaceRecord, wordings: Sequence[str], rng: random.Rando
 
 def text_request(record: FaceRecord, wordings: Sequence[str], rng: random.Random) -> Sample:
     """A request for a described face; no image goes in."""
-    return question(rng.choice(wordings).replace("{}", full_text(record.description)), None, record.id)
+    return question(rng.choice(wordings).replace("{}", description_of(record)), None, record.id)
+
+
+def description_of(record: FaceRecord) -> str:
+    """One whole description of a record, in sentences where it has such ones.
+
+    The longest of its texts, which say what is known of the face; of a record without any, what the
+    pretrained VLM said of all aspects.
+    """
+    texts: list[str] = getattr(record, "texts", [])
+    sentences = [text for text in texts if text.rstrip().endswith((".", "!", "?"))] or texts
+    return max(sentences, key=len).strip() if sentences else full_text(record.description)
 
 
 def full_text(description: Mapping[str, str]) -> str:

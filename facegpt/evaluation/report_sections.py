@@ -12,6 +12,7 @@ from PIL import Image
 
 from facegpt.data.records import FaceRecords
 from facegpt.data.targets import to_tensor
+from facegpt.evaluation.report_numbers import NAMES, agreement_table, main_table, matching_table
 from facegpt.evaluation.report_page import definitions, number, strip, table
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -19,7 +20,6 @@ from facegpt.render.renderer import render
 from facegpt.sample import IMAGE_TOKEN, FaceRecord
 from facegpt.visualize import head_picture, overlay, to_pil
 
-NAMES = {"model": "model", "mean_face": "mean face", "mean_face_training": "mean of training faces"}
 KINDS = {
     "image": "face from a photograph",
     "image_held_out_wording": "the same, words not in training",
@@ -109,10 +109,7 @@ def number_tables(faces: Result | None, texts: Result | None) -> str:
     if faces is not None:
         values = faces.values
         names = [name for name in NAMES if name in values["landmark_error_px"]]
-        rows = [error_row("landmark error, px at 224", values["landmark_error_px"], names, 2)]
-        rows.append(error_row("photometric error, RGB in [0,1]", values["photometric_error"], names, 3))
-        body += f"<p>Photograph to face, {values['n']} faces; smaller is better.</p>"
-        body += table(["", *(NAMES[name] for name in names)], rows)
+        body += main_table(values) + agreement_table(values)
         rows = [
             error_row(f"head turned {label}°, {group['n']} faces", group["landmark_error_px"], names, 2)
             for label, group in values.get("by_yaw_degrees", {}).items()
@@ -123,22 +120,7 @@ def number_tables(faces: Result | None, texts: Result | None) -> str:
             )
         body += emission_table(values["emission"])
     if texts is not None:
-        values = texts.values
-        tables = {"expression and pose": values["matching_16"]}
-        tables |= {f"{aspect} alone": found for aspect, found in values["by_aspect"].items()}
-        rows = [
-            [
-                name,
-                *(_share(found, key) for key in ("model", "shuffled_text")),
-                f"{100 * found['chance']:.4g} %",
-            ]
-            for name, found in tables.items()
-        ]
-        body += (
-            f"<p>Description to face, {values['n']} descriptions: how often the generated face is nearest to "
-            "its own truth among sixteen; larger is better.</p>"
-        )
-        body += table(["nearest of 16 by", "model", "text of another face", "chance"], rows)
+        body += matching_table(texts.values)
     return body
 
 
@@ -247,10 +229,6 @@ def closing(results: Sequence[dict[str, Any]]) -> str:
         "versions": ", ".join(f"{name} {value}" for name, value in first["versions"].items()),
     }
     return f"<h2>What the words mean</h2>{definitions(terms)}<h2>How it was made</h2>{definitions(facts)}"
-
-
-def _share(found: dict[str, Any], key: str) -> str:
-    return f"{100 * found[key]:.1f} % <small>± {100 * found['standard_error'][key]:.1f}</small>"
 
 
 def _asked(prompt: str) -> str:

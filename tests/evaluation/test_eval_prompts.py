@@ -77,3 +77,16 @@ def test_of_an_instruction_only_the_first_question_is_asked(tmp_path: Path) -> N
     shown = {sample.messages[-1].text: len(sample.images) for sample in samples}
     assert shown == {"<image>\nWhat is it?": 1, "Hi.": 0}
     assert all(len(sample.messages) == 1 for sample in samples)
+
+
+def test_the_longest_text_in_sentences_stands_for_a_face_that_has_texts() -> None:
+    face = record(description={"pose": "It looks up."})
+    assert prompts.description_of(face) == "It looks up."
+    face.texts = [
+        "big grin, brows knitted, looks up, dark skin",
+        "She grins.",
+        "She grins. Her brows are knit. ",
+    ]
+    assert prompts.description_of(face) == "She grins. Her brows are knit."
+    face.texts = ["big grin", "big grin, looking up"]
+    assert prompts.description_of(face) == "big grin, looking up"

@@ -16,6 +16,7 @@ from recipes import load_recipe
 
 from facegpt.errors import ConfigError
 from facegpt.evaluation.expression_prototypes import score_feelings
+from facegpt.evaluation.report_numbers import agreement_table, main_table, matching_table
 from facegpt.evaluation.report_page import Curve, chart, number, page, strip, table
 
 reconstruct = load_recipe("eval/reconstruct.py")
@@ -72,8 +73,9 @@ def pictures(checker: Checker) -> list[Image.Image]:
 def results(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
     more = [f"size={SIZE}", "questions=3", f"instruct={world.path / 'chat.json'}"]
-    reconstruct.main(world.words("silent", folder / "reconstruct.json", *more))
-    text_to_face.main(world.words("silent", folder / "text_to_face.json"))
+    training = f"training_data={world.path / 'faces'}"
+    reconstruct.main(world.words("silent", folder / "reconstruct.json", training, *more))
+    text_to_face.main(world.words("silent", folder / "text_to_face.json", training))
     rows = [{"kind": "train", "step": n, "loss/text": 1 / n, "loss/face": 10 / n} for n in (1, 2, 3)]
     rows += [{"kind": "validation", "step": 3, "image/landmark_error": 12.5, "chat/false_positive_rate": 0.0}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -98,6 +100,10 @@ def test_the_report_holds_every_number_and_picture(world: World, results: Path, 
     assert f"{values['photometric_error']['mean_face']:.3f}" in checker.text
     matching = json.loads((results / "text_to_face.json").read_text())["matching_16"]
     assert f"{100 * matching['model']:.1f} %" in checker.text and "6.25 %" in checker.text
+    assert "expression: correlation" in checker.text and "at least 0.6" in checker.text
+    assert "linear read-out" in checker.text and "mean face, best place" in checker.text
+    assert f"nearest of {COUNT}, chance 5.0 %" in checker.text and "at least 50 %" in checker.text
+    assert "n-gram ridge" in checker.text and "5 times chance" in checker.text
     assert "this is the mean face" in checker.text  # nothing was emitted, and the report says so
     assert f"{COUNT} faces" in checker.text and values["head_id"] in checker.text
     assert "step_000007" in checker.text and "text loss" in checker.text
@@ -133,6 +139,16 @@ def test_free_wording_and_language_are_told_where_they_ran(
     assert (
         f"{kept['perplexity']['trained']:.3f}" in text and f"{100 * kept['relative_change']:+.1f} %" in text
     )
+
+
+def test_results_without_truth_or_yardsticks_are_shown_too(results: Path) -> None:
+    old = json.loads((results / "reconstruct.json").read_text())
+    for key in ("agreement", "identity_rank_1", "of_mean_face", "by_yaw_degrees"):
+        del old[key]
+    described = json.loads((results / "text_to_face.json").read_text())
+    del described["matching_draws"]
+    assert "target" in main_table(old) and agreement_table(old) == ""
+    assert "n-gram" not in matching_table(described) and "6.25 %" in matching_table(described)
 
 
 @pytest.mark.parametrize(

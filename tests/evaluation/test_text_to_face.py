@@ -32,8 +32,13 @@ def test_a_model_that_knows_the_faces_matches_them_all(
         return [Reply(FACE_TOKEN, torch.zeros(1), world.truth[n], torch.ones(1)) for n in numbers]
 
     monkeypatch.setattr(text_to_face, "replies_to", know)
-    result = run(world, "silent", tmp_path / "t.json")
+    result = run(world, "silent", tmp_path / "t.json", f"training_data={world.path / 'faces'}")
     assert result["n"] == COUNT
+    drawn = result["matching_draws"]
+    assert set(drawn) == {"both", "expression", "pose"}
+    for table in drawn.values():
+        assert table["model"]["share"] == 1.0 and table["model"]["factor_over_chance"] == 16
+        assert table["shuffled_text"]["share"] < 0.3 and 0 <= table["ngram_ridge"]["share"] <= 1
     found = result["matching_16"]
     assert found["model"] == 1.0 and found["chance"] == 0.0625 and found["shuffled_text"] < 0.3
     assert result["by_aspect"]["pose"]["model"] == 1.0 and set(result["by_aspect"]) == {"pose", "expression"}
