@@ -17,6 +17,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,8 @@ def main(argv: list[str]) -> None:
 @torch.no_grad()
 def image_means(model: FaceGPT, work: Path) -> tuple[Tensor, Tensor]:
     """Mean projected token (n,H) of every rendered face, and its true parameters (n,N)."""
-    tower, projector = model.vlm.base_model.vision_tower, model.vlm.base_model.multi_modal_projector
+    whole: Any = model.vlm.base_model
+    tower, projector = whole.vision_tower, whole.multi_modal_projector
     dtype = model.vlm.dtype
     means, truth = [], []
     for path in tqdm(sorted(work.glob("faces-*.npz")), desc="tokens", unit="file"):

@@ -46,7 +46,7 @@ def description_of(record: FaceRecord) -> str:
     The longest of its texts, which say what is known of the face; of a record without any, what the
     pretrained VLM said of all aspects.
     """
-    texts: list[str] = getattr(record, "texts", [])
+    texts: list[str] = record.texts
     sentences = [text for text in texts if text.rstrip().endswith((".", "!", "?"))] or texts
     return max(sentences, key=len).strip() if sentences else full_text(record.description)
 
