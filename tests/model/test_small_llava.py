@@ -126,7 +126,7 @@ def test_a_projector_at_random_makes_tokens_of_the_size_of_words() -> None:
     model = tied_llava()[0]
     tokens = torch.randn(200, small_trunk()[0].hidden_size)
     made = model.model.multi_modal_projector(tokens).std() / model.get_input_embeddings().weight.std()
-    assert 0.4 < float(made) < 2.5
+    assert 0.4 < made.item() < 2.5
 
 
 def test_without_its_parts_the_error_says_how_to_get_them(
