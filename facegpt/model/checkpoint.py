@@ -37,6 +37,7 @@ from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
 from facegpt.model.weights import rounded_weights
 
 FORMAT = 1
+OLD_FINGERPRINT = 8
 LARGEST_DESCRIPTION = 16_000_000  # bytes
 INSIDE = "."  # as the backbone of a merged checkpoint: in the same directory
 DESCRIPTION, ADAPTER, FACE_HEAD = "facegpt.json", "adapter.safetensors", "face_head.safetensors"
@@ -92,6 +93,8 @@ def load_facegpt(
         recorded = directory if spec.backbone == INSIDE else spec.backbone
         vlm, processor = load_backbone(backbone or recorded, dtype, device)
     here, there = torch.tensor(backbone_fingerprint(vlm)), torch.tensor(spec.fingerprint)
+    if len(there) == OLD_FINGERPRINT:  # of version 0.1, of the vocabulary alone
+        here = here[:OLD_FINGERPRINT]
     if here.shape != there.shape or not torch.allclose(here, there, rtol=0.02, atol=1e-4):
         raise CheckpointError(
             f"{directory} was trained on other weights than {vlm.name_or_path} has; give the backbone it was "

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,20 @@ def test_a_checkpoint_with_a_head_id_of_version_0_1_still_loads(model: FaceGPT, 
 def test_another_backbone_is_refused(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="other weights"):
         load_facegpt(saved, HEAD, backbone=small_backbone(9))
+
+
+def test_a_backbone_with_another_projector_is_refused(saved: Path, tmp_path: Path) -> None:
+    backbone, processor = small_backbone(8)
+    with torch.no_grad():
+        backbone.model.multi_modal_projector.linear_2.weight.mul_(1.5)
+    with pytest.raises(CheckpointError, match="other weights"):
+        load_facegpt(saved, HEAD, backbone=(backbone, processor))
+    old = tmp_path / "of version 0.1"
+    shutil.copytree(saved, old)
+    description = json.loads((old / "facegpt.json").read_text())
+    description["fingerprint"] = description["fingerprint"][:8]  # it looked at the vocabulary alone
+    (old / "facegpt.json").write_text(json.dumps(description))
+    load_facegpt(old, HEAD, backbone=small_backbone(8))
 
 
 def test_a_backbone_in_bfloat16_is_recognized(saved: Path) -> None:
