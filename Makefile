@@ -33,7 +33,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 install: $(VENV)/installed  ## create .venv, install the package with what the demo needs, and fetch the real parts
-	facegpt fetch small || echo "Going on without: the tiny stand-ins take their place; 'facegpt fetch small' tries again."
+	facegpt fetch small && python scripts/build_small_llava.py || echo "Going on without: the tiny stand-ins take their place; 'facegpt fetch small' tries again."
 
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "facegpt needs Python 3.10 or newer: make PYTHON=/path/to/python3")'
@@ -50,14 +50,14 @@ $(VENV)/developer: $(VENV)/installed
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[fast,dev]'
 	touch $@
 
-demo: install  ## the main job end to end into outputs/demo (about 10 minutes; FAST=1: a smoke run)
+demo: install  ## the main job end to end into outputs/demo (about 12 minutes; FAST=1: a smoke run)
 	python data_gen/synthesize.py --config configs/tiny/data.yaml out=$(DEMO)/data $(FACES)
 	python scripts/meet.py data=$(DEMO)/data/test out=$(DEMO)/meetings || $(NO_MODEL)
 	python data_gen/describe.py --data $(DEMO)/data/train --backbone tiny $(TALK)
 	python data_gen/describe.py --data $(DEMO)/data/test --backbone tiny questions=0
 	deepspeed --master_port $$(python -c "$(FREE_PORT)") --num_accelerators 2 train/train.py --config configs/tiny/train.yaml run=$(DEMO)/train data.folder=$(DEMO)/data overwrite=true $(STEPS)
 	python eval/reconstruct.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/reconstruct.json training_data=$(DEMO)/data/train instruct=$(DEMO)/data/instruct_test.json $(RECONSTRUCT)
-	python eval/text_to_face.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/text_to_face.json $(MATCH)
+	python eval/text_to_face.py --checkpoint $(DEMO)/train --data $(DEMO)/data/test --out $(DEMO)/text_to_face.json training_data=$(DEMO)/data/train $(MATCH)
 	python eval/report.py --run $(DEMO)/train --out $(DEMO)/report.html reconstruct=$(DEMO)/reconstruct.json text_to_face=$(DEMO)/text_to_face.json
 	facegpt chat --checkpoint $(DEMO)/train --out $(DEMO)/chat --expect-face --prompt "Show me the face of a person who looks like this. The mouth smiles strongly, the head is turned 20 degrees to the left." || $(NO_FACE)
 
