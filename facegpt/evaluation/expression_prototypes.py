@@ -26,18 +26,10 @@ from facegpt.errors import HeadMismatchError
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.face_token_rates import wilson_interval
-from facegpt.standins.synthetic import ARCHETYPES
+from facegpt.standins.synthetic import ARCHETYPES, SHOWN_BY
 
 # The archetypes whose mean is the prototype of a feeling.
-PROTOTYPES: dict[str, tuple[str, ...]] = {
-    "happiness": ("smile", "laugh"),
-    "sadness": ("sadness",),
-    "anger": ("anger",),
-    "surprise": ("surprise",),
-    "fear": ("fear",),
-    "disgust": ("disgust",),
-    "neutral": (),
-}
+PROTOTYPES: dict[str, tuple[str, ...]] = {**SHOWN_BY, "neutral": ()}
 FEELINGS = tuple(PROTOTYPES)
 STRENGTH = 0.675  # synthetic faces wear an archetype at 0.25 to 1.1 of its shares
 JAW, FULL_JAW = "jaw", 0.4  # radians: the widest that an archetype opens it

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from facegpt.data.grammar import read_grammar, tidy, with_articles
 from facegpt.data.templates import PRONOUNS
 from facegpt.standins.language import Facts
-from facegpt.standins.synthetic import ARCHETYPES
+from facegpt.standins.synthetic import ARCHETYPES, SHOWN_BY
 
 WORDS = read_grammar("descriptions")
 SEEN, CLEAR, STRONG = 0.18, 0.4, 0.75  # of a movement's coefficient
@@ -53,15 +53,6 @@ MOVEMENTS = {
     "gaze_in": ("eyeLookInLeft", "eyeLookInRight"),
     "gaze_out": ("eyeLookOutLeft", "eyeLookOutRight"),
 }
-# feeling of the grammar -> archetypes of facegpt/standins/synthetic.py that show it
-FEELINGS = {
-    "happiness": ("smile", "laugh"),
-    "sadness": ("sadness",),
-    "anger": ("anger",),
-    "surprise": ("surprise",),
-    "fear": ("fear",),
-    "disgust": ("disgust",),
-}
 SKIN_TONES = 5
 
 
@@ -89,7 +80,7 @@ def features(facts: Facts) -> list[Feature]:
 
 def feeling(facts: Facts) -> str | None:
     """happiness, sadness, anger, surprise, fear, disgust, sleepy or neutral; None where none is clear."""
-    shown = {name: max(_shown(facts, kind) for kind in kinds) for name, kinds in FEELINGS.items()}
+    shown = {name: max(_shown(facts, kind) for kind in kinds) for name, kinds in SHOWN_BY.items()}
     first, second = sorted(shown, key=lambda name: -shown[name])[:2]
     if shown[first] >= 0.3 and shown[second] < 0.7 * shown[first]:
         return first

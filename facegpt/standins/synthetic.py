@@ -38,6 +38,15 @@ ARCHETYPES: dict[str, tuple[dict[str, float], tuple[float, float]]] = {
     "speech": ({"mouthLowerDown": 0.6, "mouthUpperUp": 0.3}, (0.08, 0.25)),
     "open mouth": ({}, (0.1, 0.4)),
 }
+# feeling -> the archetypes that show it
+SHOWN_BY: dict[str, tuple[str, ...]] = {
+    "happiness": ("smile", "laugh"),
+    "sadness": ("sadness",),
+    "anger": ("anger",),
+    "surprise": ("surprise",),
+    "fear": ("fear",),
+    "disgust": ("disgust",),
+}
 
 
 def sample_parameters(head: HeadModel, count: int, generator: torch.Generator) -> FaceParameters:

@@ -12,10 +12,10 @@ import torch
 from facegpt.data.grammar import FOLDER, read_grammar
 from facegpt.data.templates import text_form
 from facegpt.head.model import HeadModel
-from facegpt.standins.descriptions import FEELINGS, MOVEMENTS, WORDS, describe_freely, features, feeling
+from facegpt.standins.descriptions import MOVEMENTS, WORDS, describe_freely, features, feeling
 from facegpt.standins.language import Facts, read_facts
 from facegpt.standins.situations import SITUATIONS
-from facegpt.standins.synthetic import ARCHETYPES, sample_parameters
+from facegpt.standins.synthetic import ARCHETYPES, SHOWN_BY, sample_parameters
 from facegpt.standins.talk import TALK, TOPICS, talk_about
 
 HEAD = HeadModel.open("builtin")
@@ -48,7 +48,7 @@ def test_every_movement_of_the_head_can_be_said() -> None:
 
 def test_the_feeling_is_that_of_the_archetype() -> None:
     assert feeling(NEUTRAL) == "neutral" and feeling(showing(eyeBlink=1.0)) == "sleepy"
-    for name, kinds in FEELINGS.items():
+    for name, kinds in SHOWN_BY.items():
         for kind in kinds:
             assert feeling(showing(**ARCHETYPES[kind][0])) == name
     assert feeling(showing(mouthPucker=0.8)) is None
