@@ -35,10 +35,9 @@ def command_lines() -> list[str]:
     found = [line for name in DOCUMENTS for line in CALL.findall((ROOT / name).read_text(encoding="utf-8"))]
     if shutil.which("make"):
         listed = subprocess.run(["make", "-n", "demo", "FAST=1"], cwd=ROOT, capture_output=True, text=True)
-        found += [
-            line for line in listed.stdout.splitlines() if re.match("(python|deepspeed|facegpt) ", line)
-        ]
-    return sorted({line.partition(" ||")[0].partition("  #")[0] for line in found})
+        found += re.split("\n| && ", listed.stdout)
+    calls = {line.partition(" ||")[0].partition("  #")[0] for line in found}
+    return sorted(line for line in calls if re.match("(python|deepspeed|torchrun|facegpt) ", line))
 
 
 @pytest.mark.parametrize("line", command_lines())
