@@ -86,7 +86,9 @@ def main(argv: list[str]) -> None:
     settings = parse_config(LanguageSettings, argv, __doc__)
     start = time.time()
     samples = plain_questions(settings)
-    evaluated = open_evaluated_model(settings.checkpoint, settings.head, settings.backbone, settings.device)
+    evaluated = open_evaluated_model(
+        settings.checkpoint, settings.head, settings.backbone, settings.device, merge=False
+    )
     model, adapter = evaluated.model, evaluated.model.backbone
     if not isinstance(adapter, PeftModel):
         raise CheckpointError(
@@ -156,7 +158,7 @@ def answer_losses(
         # Prompts are padded on the left, so all answers begin in one column; they are padded on the right.
         padded = pad_sequence(answers, batch_first=True, padding_value=model.processor.tokenizer.pad_token_id)
         attention = pad_sequence([torch.ones_like(ids) for ids in answers], batch_first=True)
-        hidden = model.hidden_states(
+        hidden, _ = model.hidden_states(
             torch.cat([prompts.input_ids, padded], 1),
             torch.cat([prompts.attention_mask, attention], 1),
             prompts.pixel_values,

@@ -49,7 +49,7 @@ def test_losses_are_those_of_one_answer_after_the_other() -> None:
         ids = collate_prompts([sample], model.processor).input_ids
         for number, token in enumerate(reply.ids.tolist()):
             with torch.no_grad():
-                hidden = model.hidden_states(ids, torch.ones_like(ids), None)[0, -1]
+                hidden = model.hidden_states(ids, torch.ones_like(ids), None)[0][0, -1]
                 chances = model.vlm.get_output_embeddings()(hidden).softmax(-1)
             assert losses[number].item() == pytest.approx(-math.log(chances[token]), abs=1e-4)
             ids = torch.cat([ids, torch.tensor([[token]])], 1)
@@ -61,10 +61,8 @@ def test_a_merged_model_is_refused(
 ) -> None:
     original = language.open_evaluated_model
 
-    def merged(*arguments: str) -> object:
-        evaluated = original(*arguments)
-        evaluated.model.backbone = evaluated.model.vlm
-        return evaluated
+    def merged(*arguments: str, merge: bool) -> object:
+        return original(*arguments, merge=True)
 
     monkeypatch.setattr(language, "open_evaluated_model", merged)
     assert run_recipe(language.main, words(world, "silent", tmp_path / "l.json", "n=1")) == 1
