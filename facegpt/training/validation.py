@@ -203,8 +203,9 @@ def _prompts(records: list[FaceRecord]) -> list[Prompt]:
         rng = random.Random(index)
         questions = [question for question, _ in record.conversation] or FACE_QUESTIONS
         texts = {IMAGE: face_request(rng)[0], CHAT: rng.choice(questions)}
-        if record.description:
-            texts[TEXT] = face_request(rng, record.description)[0]
+        described = rng.choice(record.texts) if record.texts else record.description
+        if described:
+            texts[TEXT] = face_request(rng, described)[0]
         for kind, text in texts.items():
             front, images = ("", []) if kind == TEXT else (f"{IMAGE_TOKEN}\n", [record.image])
             sample = Sample(record.id, kind, [Message("user", front + text)], images)
