@@ -2,7 +2,7 @@
 
 What was trained (LoRA, the `<FACE>` rows, the face head) is rounded to bfloat16; optimizer and random states
 stay behind. The result is a checkpoint like any other, for chat and evaluation; training goes on from the
-original. The run's settings and metrics come along, so that the figures lie beside the weights.
+original. The run's metrics come along, so that the figures lie beside the weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facegpt.config import MISSING, parse_config, run
 from facegpt.files import atomic_directory
 from facegpt.model.checkpoint import ADAPTER, DESCRIPTION, FACE_HEAD, read_description
 
-OF_THE_RUN = ("config.yaml", "metrics.jsonl")  # copied from the run, two folders above a checkpoint
+METRICS = "metrics.jsonl"  # of the run, two folders above a checkpoint; its config names its maker's folders
 
 
 @dataclass
@@ -40,9 +40,8 @@ def main(argv: list[str]) -> None:
         for name in (ADAPTER, FACE_HEAD):
             weights = {key: value.to(torch.bfloat16) for key, value in load_file(checkpoint / name).items()}
             save_file(weights, temporary / name)
-        for name in OF_THE_RUN:
-            if (file := checkpoint.parents[1] / name).is_file():
-                shutil.copy(file, temporary)
+        if (file := checkpoint.parents[1] / METRICS).is_file():
+            shutil.copy(file, temporary)
     size = sum(file.stat().st_size for file in settings.out.iterdir())
     print(f"{settings.out}: {size / 1e6:.1f} MB, from {checkpoint}")
 
