@@ -116,8 +116,11 @@ class FaceObjective:
                 f"the parameter loss needs the {self.layout.total} true parameters of every face, the "
                 f"targets have {found}: train on synthetic faces or set the weight `parameters` to 0"
             )
-        spreads = [
-            torch.tensor(PARAMETER_SPREADS[name]).expand(size) for name, size in self.layout.sizes.items()
-        ]
-        difference = (parameters.to_vector() - truth) / torch.cat(spreads).to(truth)
-        return difference.square().mean(dim=1)
+        return parameter_error(parameters, truth)
+
+
+def parameter_error(parameters: FaceParameters, truth: Tensor) -> Tensor:
+    """Mean squared error to true parameter vectors (F,N) of the same layout in PARAMETER_SPREADS, (F,)."""
+    sizes = parameters.layout.sizes
+    spreads = [torch.tensor(PARAMETER_SPREADS[name]).expand(size) for name, size in sizes.items()]
+    return ((parameters.to_vector() - truth) / torch.cat(spreads).to(truth)).square().mean(dim=1)

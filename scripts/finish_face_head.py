@@ -1,0 +1,208 @@
+"""Train the face head further behind a frozen language model: `python scripts/finish_face_head.py`.
+
+The states that the trained language model has where it says `<FACE>` are computed once, for conversations
+that ask for faces; the face head then learns from them for thousands of steps, each of which costs a
+hundredth of one through the language model. Faces asked for with a photograph are compared with it by the
+objective of the training; faces that were only described by their parameters, because a description tells
+neither place nor light.
+
+    WORK/states-*.safetensors   states, mean image tokens, true parameters and kind of every face; reused
+    OUT                         the checkpoint with the new face head
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from facegpt.chat import newest_checkpoint
+from facegpt.config import MISSING, at_least, parse_config, run
+from facegpt.data.collate import collate
+from facegpt.data.records import read_records
+from facegpt.data.sources import ImageToFace, Source, TextToFace
+from facegpt.files import atomic_path
+from facegpt.head.model import HeadModel
+from facegpt.head.parameters import FaceParameters
+from facegpt.losses.objective import FaceObjective, parameter_error
+from facegpt.losses.regularization import regularization
+from facegpt.model.checkpoint import load_facegpt, read_description, save_checkpoint
+from facegpt.model.facegpt import FaceGPT
+from facegpt.model.tokens import face_positions
+from facegpt.perception.recognizer import load_recognizer
+from facegpt.render.renderer import render
+from facegpt.sample import FaceTargets, Sample
+from facegpt.training.settings import TrainSettings
+
+SMALLEST_TARGET = 32  # side in pixels of the targets that conversations carry along; only parameters are read
+
+
+@dataclass
+class FinishSettings:
+    """checkpoint: a run or one of its checkpoints. out: folder of the new one. data: folder of the training
+    faces. config: of the training, for objective and sources. work: folder of the states. part, parts: this
+    process computes the states of part `part` of `parts` and stops there (parts 0: computes what is missing
+    and trains). texts, photographs: conversations of each kind. steps, batch, lr: of the training. held_out:
+    faces for measuring only. seed: of batches.
+    """
+
+    checkpoint: Path = MISSING
+    out: Path = MISSING
+    data: Path = Path("outputs/small/data")
+    config: str = "configs/small/train.yaml"
+    work: Path = Path("outputs/small/states")
+    part: int = 0
+    parts: int = 0
+    texts: int = 6000
+    photographs: int = 2000
+    steps: int = 1500
+    batch: int = 64
+    lr: float = 1e-3
+    held_out: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "texts", "photographs", "steps", "batch", "held_out")
+
+
+def main(argv: list[str]) -> None:
+    settings = parse_config(FinishSettings, argv, __doc__)
+    torch.manual_seed(settings.seed)
+    checkpoint, head = newest_checkpoint(settings.checkpoint), HeadModel.builtin()
+    pieces = plan(settings)
+    if missing := [piece for piece in pieces if not piece[0].exists()]:
+        settings.work.mkdir(parents=True, exist_ok=True)
+        speaker, _ = load_facegpt(checkpoint, head, merge=True)
+        mine = missing if not settings.parts else missing[settings.part :: settings.parts]
+        for path, kind, numbers in tqdm(mine, desc="states", unit="file"):
+            compute(speaker, settings, path, kind, numbers)
+    if settings.parts:
+        return
+    model, _ = load_facegpt(checkpoint, head)
+    stored = [load_file(path) for path, _, _ in pieces]
+    faces = {name: torch.cat([piece[name] for piece in stored]) for name in stored[0]}
+    train(model, head, faces, settings)
+    save_checkpoint(model, settings.out, head.id, read_description(checkpoint).get("extra", {}))
+
+
+def plan(settings: FinishSettings) -> list[tuple[Path, str, range]]:
+    """Files of states, the kind of their conversations and the numbers of these."""
+    counts = {"text": settings.texts, "photograph": settings.photographs}
+    return [
+        (
+            settings.work / f"states-{kind}-{first:05d}.safetensors",
+            kind,
+            range(first, min(first + 200, count)),
+        )
+        for kind, count in counts.items()
+        for first in range(0, count, 200)
+    ]
+
+
+@torch.no_grad()
+def compute(model: FaceGPT, settings: FinishSettings, path: Path, kind: str, numbers: range) -> None:
+    """Write the states of some conversations; those without a face are passed over."""
+    folders = [settings.data / "train", settings.data / "worn" / "train"]
+    sources: list[Source] = []
+    if kind == "text":
+        sources.append(TextToFace(read_records(folders[0]), SMALLEST_TARGET, settings.seed))
+    else:
+        sources += [ImageToFace(read_records(folder), SMALLEST_TARGET, settings.seed) for folder in folders]
+    samples: list[Sample] = []
+    for number in numbers:
+        source = sources[number % len(sources)]
+        index = number // len(sources)
+        sample = source.sample(index % len(source), 1000 + index // len(source))  # epochs not seen before
+        samples += [sample] if sample.faces else []
+    samples.sort(key=lambda sample: sum(len(message.text) for message in sample.messages))
+    found: dict[str, list[Tensor]] = {name: [] for name in ("states", "images", "truth")}
+    for start in range(0, len(samples), 8):
+        batch = collate(samples[start : start + 8], model.processor)
+        hidden, images = model.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
+        rows, columns = face_positions(batch.input_ids, model.face_token_id)
+        assert batch.faces is not None and batch.faces.parameters is not None
+        found["states"].append(hidden[rows, columns].float())
+        found["images"].append(model.image_context(batch.input_ids, images, rows, columns).float())
+        found["truth"].append(batch.faces.parameters)
+    joined = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
+    joined["shown"] = torch.full((len(joined["truth"]),), kind == "photograph")
+    with atomic_path(path) as temporary:
+        save_file(joined, temporary)
+
+
+def train(model: FaceGPT, head: HeadModel, faces: dict[str, Tensor], settings: FinishSettings) -> None:
+    """Train the face head, and say before and after what it is worth on faces that were held out."""
+    training = parse_config(TrainSettings, ["--config", settings.config], "")
+    recognizer = load_recognizer(training.model.recognizer)
+    objective = FaceObjective(training.objective, recognizer, model.spec.layout)
+    order = torch.randperm(len(faces["truth"]), generator=torch.Generator().manual_seed(settings.seed))
+    held, learnt = order[: settings.held_out], order[settings.held_out :]
+    losses = FaceHeadLosses(model, head, objective, training.data.render_size)
+    print(f"held-out faces before: {losses.said(faces, held)}")
+    optimizer = torch.optim.AdamW(model.face_head.parameters(), lr=settings.lr, weight_decay=0.02)
+    bar = tqdm(range(settings.steps), desc="face head", mininterval=5)
+    for step in bar:
+        rows = learnt[torch.randint(len(learnt), (settings.batch,))]
+        shown, described = losses(faces, rows)
+        loss = (shown.sum() + described.sum()) / settings.batch
+        for group in optimizer.param_groups:
+            decay = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
+            group["lr"] = settings.lr * min(1.0, (step + 1) / 50) * decay
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.face_head.parameters(), training.optimization.clip)
+        optimizer.step()
+        if step % 300 == 299:
+            bar.write(f"step {step + 1}: {losses.said(faces, held)}")
+
+
+@dataclass
+class FaceHeadLosses:
+    """Losses of faces that were shown, by the whole objective, and of those only described."""
+
+    model: FaceGPT
+    head: HeadModel
+    objective: FaceObjective
+    size: int
+
+    def __call__(self, faces: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of the shown (a,) and of the described faces (b,) of rows (a+b,)."""
+        spoken = self.model.face_head.face_parameters(faces["states"][rows], faces["images"][rows])
+        truth, shown = faces["truth"][rows], faces["shown"][rows]
+        weights = self.objective.weights
+        described = weights.parameters * parameter_error(spoken[~shown], truth[~shown])
+        described = described + weights.regularization * regularization(spoken[~shown])
+        return self._compare(spoken[shown], truth[shown]), described
+
+    def _compare(self, spoken: FaceParameters, truth: Tensor) -> Tensor:
+        """Losses (a,) of spoken faces by the objective, against the true ones rendered."""
+        if not len(truth):
+            return truth.new_zeros(0)
+        with torch.no_grad():
+            seen = render(self.head, FaceParameters.from_vector(truth, self.model.spec.layout), self.size)
+        targets = FaceTargets(seen.image.clamp(0, 1), seen.landmarks, seen.skin_mask, truth)
+        return self.objective(render(self.head, spoken, self.size), spoken, targets)[0]
+
+    @torch.no_grad()
+    def said(self, faces: dict[str, Tensor], rows: Tensor) -> str:
+        """Mean losses, and how far described expressions follow the truth: mean r of components that vary."""
+        shown, described = self(faces, rows)
+        told = rows[~faces["shown"][rows]]
+        spoken = self.model.face_head.face_parameters(faces["states"][told], faces["images"][told]).expression
+        truth = FaceParameters.from_vector(faces["truth"][told], self.model.spec.layout).expression
+        moved, true = spoken - spoken.mean(0), truth - truth.mean(0)
+        r = (moved * true).sum(0) / (moved.norm(dim=0) * true.norm(dim=0)).clamp(min=1e-9)
+        return (
+            f"shown {float(shown.mean()):.3f}, described {float(described.mean()):.3f}, "
+            f"described expression r {float(r[truth.std(0) > 0.05].mean()):.3f}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
