@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, parameter_error
 from facegpt.losses.regularization import regularization
 from facegpt.model.checkpoint import load_facegpt, read_description, save_checkpoint
+from facegpt.model.face_head import FaceHead
 from facegpt.model.facegpt import FaceGPT
 from facegpt.model.tokens import face_positions
 from facegpt.perception.recognizer import load_recognizer
@@ -40,6 +41,7 @@ from facegpt.render.renderer import render
 from facegpt.sample import FaceTargets, Sample
 from facegpt.training.settings import TrainSettings
 
+READ = ("states", "images", "texts")  # by the face head
 SMALLEST_TARGET = 32  # side in pixels of the targets that conversations carry along; only parameters are read
 
 
@@ -85,6 +87,8 @@ def main(argv: list[str]) -> None:
     if settings.parts:
         return
     model, _ = load_facegpt(checkpoint, head)
+    if not model.spec.head.reads_text:
+        let_it_read_text(model)
     stored = [load_file(path) for path, _, _ in pieces]
     faces = {name: torch.cat([piece[name] for piece in stored]) for name in stored[0]}
     train(model, head, faces, settings)
@@ -121,7 +125,7 @@ def compute(model: FaceGPT, settings: FinishSettings, path: Path, kind: str, num
         sample = source.sample(index % len(source), 1000 + index // len(source))  # epochs not seen before
         samples += [sample] if sample.faces else []
     samples.sort(key=lambda sample: sum(len(message.text) for message in sample.messages))
-    found: dict[str, list[Tensor]] = {name: [] for name in ("states", "images", "truth")}
+    found: dict[str, list[Tensor]] = {name: [] for name in (*READ, "truth")}
     for start in range(0, len(samples), 8):
         batch = collate(samples[start : start + 8], model.processor)
         hidden, images = model.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
@@ -129,11 +133,28 @@ def compute(model: FaceGPT, settings: FinishSettings, path: Path, kind: str, num
         assert batch.faces is not None and batch.faces.parameters is not None
         found["states"].append(hidden[rows, columns].float())
         found["images"].append(model.image_context(batch.input_ids, images, rows, columns).float())
+        sums, counts = model.text_sums(batch.input_ids, batch.attention_mask, hidden)
+        found["texts"].append(sums[rows, columns] / counts[rows, columns])
         found["truth"].append(batch.faces.parameters)
     joined = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
     joined["shown"] = torch.full((len(joined["truth"]),), kind == "photograph")
     with atomic_path(path) as temporary:
         save_file(joined, temporary)
+
+
+def let_it_read_text(model: FaceGPT) -> None:
+    """Give the model a face head that reads text, too, and says the same as before until it learns."""
+    old, spec = model.face_head.state_dict(), model.spec
+    options = replace(spec.head, reads_text=True)
+    width, mean = len(old["network.0.weight"]), torch.tensor(spec.mean)
+    new = FaceHead(width, spec.layout, mean, options.widths, options.scales, options.reads_image, True)
+    state = new.state_dict()
+    for name, weight in old.items():
+        if state[name].shape != weight.shape:  # the first layer: what it sees of the text comes last
+            weight = torch.cat([weight, torch.zeros(len(weight), width)], dim=1)
+        state[name] = weight
+    new.load_state_dict(state)
+    model.face_head, model.spec = new, replace(spec, head=options)
 
 
 def train(model: FaceGPT, head: HeadModel, faces: dict[str, Tensor], settings: FinishSettings) -> None:
@@ -173,7 +194,7 @@ class FaceHeadLosses:
 
     def __call__(self, faces: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
         """Losses of the shown (a,) and of the described faces (b,) of rows (a+b,)."""
-        spoken = self.model.face_head.face_parameters(faces["states"][rows], faces["images"][rows])
+        spoken = self.model.face_head.face_parameters(*(faces[name][rows] for name in READ))
         truth, shown = faces["truth"][rows], faces["shown"][rows]
         weights = self.objective.weights
         described = weights.parameters * parameter_error(spoken[~shown], truth[~shown])
@@ -194,7 +215,7 @@ class FaceHeadLosses:
         """Mean losses, and how far described expressions follow the truth: mean r of components that vary."""
         shown, described = self(faces, rows)
         told = rows[~faces["shown"][rows]]
-        spoken = self.model.face_head.face_parameters(faces["states"][told], faces["images"][told]).expression
+        spoken = self.model.face_head.face_parameters(*(faces[name][told] for name in READ)).expression
         truth = FaceParameters.from_vector(faces["truth"][told], self.model.spec.layout).expression
         moved, true = spoken - spoken.mean(0), truth - truth.mean(0)
         r = (moved * true).sum(0) / (moved.norm(dim=0) * true.norm(dim=0)).clamp(min=1e-9)

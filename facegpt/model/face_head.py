@@ -38,6 +38,7 @@ class FaceHead(nn.Module):
     reads_image: whether the MLP sees, beside the state, the mean of the tokens of the image that the face was
         asked about (as the language model gets them), normalised by itself. What a photograph shows then need
         not squeeze through a single state; what is wanted of it still does.
+    reads_text: the same for words: whether the MLP sees the mean state of the text before the face.
 
     Raises ConfigError for scales of an unknown group or of a wrong count, ValueError for a mean of another
     layout.
@@ -58,6 +59,7 @@ class FaceHead(nn.Module):
         widths: Sequence[int] | None = None,
         scales: Mapping[str, Sequence[float]] | None = None,
         reads_image: bool = False,
+        reads_text: bool = False,
     ) -> None:
         super().__init__()
         if mean.shape != (layout.total,):
@@ -67,7 +69,8 @@ class FaceHead(nn.Module):
         self.register_buffer("mean", mean.detach().float().clone(), persistent=False)
         self.register_buffer("scales", _scale_vector(layout, scales or {}), persistent=False)
         self.image_norm = nn.LayerNorm(hidden_size) if reads_image else None
-        inputs = hidden_size * (2 if reads_image else 1)
+        self.text_norm = nn.LayerNorm(hidden_size) if reads_text else None
+        inputs = hidden_size * (1 + reads_image + reads_text)
         channels = [inputs, *(widths if widths is not None else [hidden_size])]
         layers: list[nn.Module] = [nn.LayerNorm(hidden_size)]
         for inputs, outputs in pairwise(channels):
@@ -77,30 +80,32 @@ class FaceHead(nn.Module):
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(*layers, last)
 
-    def forward(self, states: Tensor, images: Tensor | None = None) -> Tensor:
+    def forward(self, states: Tensor, images: Tensor | None = None, texts: Tensor | None = None) -> Tensor:
         """Face states (F, hidden_size) -> parameter vectors (F, N), float32; see `face_parameters`.
 
-        images (F, hidden_size): mean token of the image of each, zeros (or None) without one; not looked
-        at unless the head reads images.
+        images (F, hidden_size): mean token of the image of each, zeros (or None) without one; texts (F,
+        hidden_size): mean state of the text before each; not looked at unless the head reads them.
 
         A tensor and no dataclass, because ZeRO-3 hooks only into tensors, tuples and dictionaries.
         """
         dtype = next(self.network.parameters()).dtype
         with torch.autocast(device_type=states.device.type, enabled=False):
-            inputs = self.network[0](states.to(dtype))
-            if self.image_norm is not None:
-                images = torch.zeros_like(states) if images is None else images
-                inputs = torch.cat([inputs, self.image_norm(images.to(dtype))], dim=1)
-            offsets = self.network[1:](inputs).float() * self.scales
+            inputs = [self.network[0](states.to(dtype))]
+            for norm, means in ((self.image_norm, images), (self.text_norm, texts)):
+                if norm is not None:
+                    inputs.append(norm((torch.zeros_like(states) if means is None else means).to(dtype)))
+            offsets = self.network[1:](torch.cat(inputs, dim=1)).float() * self.scales
         moved = self.mean + offsets
         camera = list(self.layout.sizes).index("camera")
         column = sum(list(self.layout.sizes.values())[:camera])
         scale = self.mean[column] * offsets[:, column].exp()
         return torch.cat([moved[:, :column], scale[:, None], moved[:, column + 1 :]], dim=1)
 
-    def face_parameters(self, states: Tensor, images: Tensor | None = None) -> FaceParameters:
-        """Face states and images, as `forward` takes them -> parameters of F faces, float32."""
-        return FaceParameters.from_vector(self(states, images), self.layout)
+    def face_parameters(
+        self, states: Tensor, images: Tensor | None = None, texts: Tensor | None = None
+    ) -> FaceParameters:
+        """Face states, images and texts, as `forward` takes them -> parameters of F faces, float32."""
+        return FaceParameters.from_vector(self(states, images, texts), self.layout)
 
 
 def _scale_vector(layout: ParameterLayout, scales: Mapping[str, Sequence[float]]) -> Tensor:

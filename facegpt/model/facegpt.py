@@ -110,7 +110,8 @@ class FaceGPT(nn.Module):
         if not num_faces:
             rows, columns = rows.new_zeros(1), columns.new_zeros(1)
         context = self.image_context(batch.input_ids, images, rows, columns)  # (F, H)
-        vector = self.face_head(hidden[rows, columns], context)  # (F, parameters)
+        texts = self.text_context(batch.input_ids, batch.attention_mask, hidden, rows, columns)  # (F, H)
+        vector = self.face_head(hidden[rows, columns], context, texts)  # (F, parameters)
         rows = rows[:num_faces]
         anchor = 0.0 * (vector.sum() + logits[:, :1].sum())
         if not num_faces:
@@ -159,6 +160,21 @@ class FaceGPT(nn.Module):
         which = images_before(is_image, rows, columns, vlm.image_token_count(self.processor))
         return images[which.clamp(min=0)] * (which >= 0)[:, None]
 
+    def text_sums(self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of the states (N,T,H) over the text so far, and how many they are (N,T,1), without images."""
+        is_text = attention_mask.bool() & (input_ids != self.vlm.config.image_token_id)
+        weights = is_text[..., None].float()
+        return (hidden.float() * weights).cumsum(dim=1), weights.cumsum(dim=1)
+
+    def text_context(
+        self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor, rows: Tensor, columns: Tensor
+    ) -> Tensor:
+        """What the face head sees of the text (F,H): the mean state up to each place; rows, columns (F,)."""
+        if not self.spec.head.reads_text:
+            return hidden.new_zeros(len(rows), hidden.shape[2])
+        sums, counts = self.text_sums(input_ids, attention_mask, hidden)
+        return sums[rows, columns] / counts[rows, columns].clamp(min=1)
+
     def next_states(self, tokens: Tensor, attention_mask: Tensor, cache: Cache) -> Tensor:
         """States (N,t,H) of further text tokens (N,t); attention_mask (N,T+t) covers the cache and them."""
         return self._language_states(self.vlm.get_input_embeddings()(tokens), attention_mask, cache)
@@ -199,7 +215,8 @@ def build_facegpt(
     fingerprint = backbone_fingerprint(backbone)
     face_token_id = _place_face_token(backbone, processor)
     hidden_size = vlm.vocabulary_tables(backbone)[0].shape[1]
-    face_head = FaceHead(hidden_size, layout, mean, head.widths, head.scales, head.reads_image)
+    head_options = (head.widths, head.scales, head.reads_image, head.reads_text)
+    face_head = FaceHead(hidden_size, layout, mean, *head_options)
     face_head.to(backbone.device)
     if lora is not None:
         untie_vocabulary(backbone)

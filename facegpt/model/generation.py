@@ -60,10 +60,10 @@ def generate(
     try:
         prompts = (input_ids, attention_mask, pixel_values)
         tokens, emitted = _decode(model, *prompts, max_new_tokens, temperature, generator, synced_gpus)
-        states, images = emitted.states, emitted.images
-        if not len(states):  # under ZeRO-3 every rank has to run the head: give it a row that nobody reads
-            states, images = states.new_zeros(1, states.shape[1]), images.new_zeros(1, images.shape[1])
-        faces = model.face_head.face_parameters(states, images)
+        read = [emitted.states, emitted.images, emitted.texts]
+        if not len(emitted.rows):  # under ZeRO-3 every rank has to run the head: a row that nobody reads
+            read = [tensor.new_zeros(1, tensor.shape[1]) for tensor in read]
+        faces = model.face_head.face_parameters(*read)
     finally:
         model.train(training)
     return [_reply(model, row, tokens[row], emitted, faces) for row in range(len(tokens))]
@@ -86,12 +86,14 @@ def end_token_ids(model: FaceGPT) -> list[int]:
 class EmittedFaces:
     """Every `<FACE>` of a run: its row (F,), the state that predicted it (F,H) and its probability (F,).
 
-    images (F,H): mean token of the last image of the row, zeros without one.
+    images (F,H): mean token of the last image of the row, zeros without one. texts (F,H): mean state of the
+    text up to there.
     """
 
     rows: Tensor
     states: Tensor
     images: Tensor
+    texts: Tensor
     probabilities: Tensor
 
 
@@ -112,10 +114,11 @@ def _decode(
     everyone = torch.arange(len(input_ids), device=input_ids.device)
     context = model.image_context(input_ids, images, everyone, torch.full_like(everyone, -1))  # (N, H)
     state = hidden[:, -1]  # (N, H)
+    sums, counts = (part[:, -1] for part in model.text_sums(input_ids, attention_mask, hidden))
     unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     lengths = torch.zeros_like(unfinished, dtype=torch.int64)
     chosen: list[Tensor] = []
-    rows, states, probabilities = [], [], []
+    rows, states, texts, probabilities = [], [], [], []
     while len(chosen) < max_new_tokens:
         logits = model.vlm.get_output_embeddings()(state).float()  # (N, V)
         likely = logits.softmax(dim=-1)[:, model.face_token_id]
@@ -126,15 +129,19 @@ def _decode(
         emitting = torch.nonzero(token == model.face_token_id)[:, 0]
         rows.append(emitting)
         states.append(state[emitting])
+        texts.append((sums / counts.clamp(min=1))[emitting])
         probabilities.append(likely[emitting])
         unfinished = unfinished & ~torch.isin(token, ends)
         if not any_unfinished(unfinished, synced_gpus) or len(chosen) == max_new_tokens:
             break
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], dim=1)
         state = model.next_states(token[:, None], attention_mask, cache)[:, -1]
+        sums, counts = sums + state.float(), counts + 1
     table = torch.stack(chosen, dim=1).cpu()  # (N, steps)
     where = torch.cat(rows)
-    emitted = EmittedFaces(where, torch.cat(states), context[where], torch.cat(probabilities))
+    emitted = EmittedFaces(
+        where, torch.cat(states), context[where], torch.cat(texts), torch.cat(probabilities)
+    )
     return [table[row, :length] for row, length in enumerate(lengths.tolist())], emitted
 
 

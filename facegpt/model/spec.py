@@ -46,7 +46,7 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class FaceHeadSettings:
-    """Hidden widths (None: one layer of the backbone's width), output scales, reads_image; see `FaceHead`.
+    """Hidden widths (None: one layer of the backbone's width), output scales, what it reads; see `FaceHead`.
 
     Raises ConfigError for widths or scales that are no numbers or too large.
     """
@@ -54,10 +54,12 @@ class FaceHeadSettings:
     widths: tuple[int, ...] | None = None
     scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
     reads_image: bool = False
+    reads_text: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.reads_image, bool):
-            raise ConfigError(f"face_head.reads_image is {self.reads_image!r}; it is true or false")
+        for name in ("reads_image", "reads_text"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"face_head.{name} is {getattr(self, name)!r}; it is true or false")
         widths = self.widths or ()
         if not all(_is_whole(width) and 1 <= width <= LARGEST_WIDTH for width in widths):
             raise ConfigError(f"face_head.widths is {list(widths)}; give numbers from 1 to {LARGEST_WIDTH}")

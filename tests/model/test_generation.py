@@ -16,9 +16,9 @@ from facegpt.model.spec import FaceHeadSettings
 from facegpt.model.tokens import face_positions
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["state", "state and image"])
+@pytest.fixture(scope="module", params=[False, True], ids=["state", "state, image and text"])
 def model(request: pytest.FixtureRequest) -> FaceGPT:
-    return small_facegpt(head=FaceHeadSettings(reads_image=request.param))
+    return small_facegpt(head=FaceHeadSettings(reads_image=request.param, reads_text=request.param))
 
 
 def prompts(model: FaceGPT, images: bool) -> list[list[int]]:
