@@ -39,6 +39,7 @@ from facegpt.model.tokens import face_positions
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTargets, Sample
+from facegpt.standins.rendered_faces import mean_tokens
 from facegpt.training.settings import TrainSettings
 
 READ = ("states", "images", "texts")  # by the face head
@@ -48,7 +49,8 @@ SMALLEST_TARGET = 32  # side in pixels of the targets that conversations carry a
 @dataclass
 class FinishSettings:
     """checkpoint: a run or one of its checkpoints. out: folder of the new one. data: folder of the training
-    faces. config: of the training, for objective and sources. work: folder of the states. part, parts: this
+    faces. config: of the training, for objective and sources. work: folder of the states. faces: of
+    `pretrain_face_reader.py`, whose pictures are shown as well (none: only those of data). part, parts: this
     process computes the states of part `part` of `parts` and stops there (parts 0: computes what is missing
     and trains). texts, photographs: conversations of each kind. steps, batch, lr: of the training. held_out:
     faces for measuring only. seed: of batches.
@@ -59,6 +61,7 @@ class FinishSettings:
     data: Path = Path("outputs/small/data")
     config: str = "configs/small/train.yaml"
     work: Path = Path("outputs/small/states")
+    faces: Path | None = None
     part: int = 0
     parts: int = 0
     texts: int = 6000
@@ -91,6 +94,8 @@ def main(argv: list[str]) -> None:
         let_it_read_text(model)
     stored = [load_file(path) for path, _, _ in pieces]
     faces = {name: torch.cat([piece[name] for piece in stored]) for name in stored[0]}
+    if settings.faces is not None:
+        faces = with_rendered(faces, *mean_tokens(model, settings.faces))
     train(model, head, faces, settings)
     save_checkpoint(model, settings.out, head.id, read_description(checkpoint).get("extra", {}))
 
@@ -142,6 +147,15 @@ def compute(model: FaceGPT, settings: FinishSettings, path: Path, kind: str, num
         save_file(joined, temporary)
 
 
+def with_rendered(faces: dict[str, Tensor], images: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """More faces that were shown: other pictures, each under the words of some photograph of the data."""
+    asked = torch.nonzero(faces["shown"])[:, 0]
+    asked = asked[torch.randint(len(asked), (len(images),))]
+    more = {"images": images, "truth": truth, "shown": torch.ones(len(images), dtype=torch.bool)}
+    more |= {name: faces[name][asked] for name in ("states", "texts")}
+    return {name: torch.cat([faces[name], more[name]]) for name in faces}
+
+
 def let_it_read_text(model: FaceGPT) -> None:
     """Give the model a face head that reads text, too, and says the same as before until it learns."""
     old, spec = model.face_head.state_dict(), model.spec
@@ -164,14 +178,16 @@ def train(model: FaceGPT, head: HeadModel, faces: dict[str, Tensor], settings: F
     objective = FaceObjective(training.objective, recognizer, model.spec.layout)
     order = torch.randperm(len(faces["truth"]), generator=torch.Generator().manual_seed(settings.seed))
     held, learnt = order[: settings.held_out], order[settings.held_out :]
+    shown = faces["shown"][learnt]
+    kinds = (learnt[shown], learnt[~shown])  # half of a batch is of either, however many there are
     losses = FaceHeadLosses(model, head, objective, training.data.render_size)
     print(f"held-out faces before: {losses.said(faces, held)}")
     optimizer = torch.optim.AdamW(model.face_head.parameters(), lr=settings.lr, weight_decay=0.02)
     bar = tqdm(range(settings.steps), desc="face head", mininterval=5)
     for step in bar:
-        rows = learnt[torch.randint(len(learnt), (settings.batch,))]
-        shown, described = losses(faces, rows)
-        loss = (shown.sum() + described.sum()) / settings.batch
+        rows = torch.cat([kind[torch.randint(len(kind), (settings.batch // 2,))] for kind in kinds])
+        compared, described = losses(faces, rows)
+        loss = (compared.sum() + described.sum()) / settings.batch
         for group in optimizer.param_groups:
             decay = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
             group["lr"] = settings.lr * min(1.0, (step + 1) / 50) * decay

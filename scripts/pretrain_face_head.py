@@ -17,9 +17,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -33,6 +31,7 @@ from facegpt.model.facegpt import FaceGPT
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTargets
+from facegpt.standins.rendered_faces import mean_tokens
 from facegpt.training.prepare import load_model
 from facegpt.training.settings import TrainSettings
 
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
     model, _ = load_model(training, head, torch.device("cpu"))
     recognizer = load_recognizer(training.model.recognizer)
     objective = FaceObjective(training.objective, recognizer, model.spec.layout)
-    images, truth = image_means(model, Path(settings.work))
+    images, truth = mean_tokens(model, Path(settings.work))
     count = len(images) - settings.held_out
     optimizer = torch.optim.AdamW(model.face_head.parameters(), lr=settings.lr, weight_decay=0.0)
     bar = tqdm(range(settings.steps), desc="face head", mininterval=5)
@@ -94,25 +93,6 @@ def main(argv: list[str]) -> None:
         + said({name: torch.cat([parts[name] for parts in measured]) for name in measured[0]})
     )
     save_checkpoint(model, settings.out, head.id)
-
-
-@torch.no_grad()
-def image_means(model: FaceGPT, work: Path) -> tuple[Tensor, Tensor]:
-    """Mean projected token (n,H) of every rendered face, and its true parameters (n,N)."""
-    whole: Any = model.vlm.base_model
-    tower, projector = whole.vision_tower, whole.multi_modal_projector
-    dtype = model.vlm.dtype
-    means, truth = [], []
-    for path in tqdm(sorted(work.glob("faces-*.npz")), desc="tokens", unit="file"):
-        piece = np.load(path)
-        truth.append(torch.from_numpy(piece["parameters"]).float())
-        for start in range(0, len(piece["map"]), 250):
-            part = slice(start, start + 250)
-            cells = piece["cells"][part] / np.float32(255)
-            raw = torch.from_numpy(np.concatenate([piece["map"][part].astype(np.float32), cells], axis=2))
-            tokens = tower.tokens((raw - tower.center) / tower.spread)
-            means.append(projector(tokens.to(dtype)).float().mean(dim=1))
-    return torch.cat(means), torch.cat(truth)
 
 
 def face_losses(
