@@ -68,10 +68,10 @@ class SynthesisSettings:
     the JPEG images, 0 for PNG. instruct: number of plain conversations. texts: descriptions of each
     face in words; talk: questions about its photograph with answers. out: folder for all of it.
     head: "builtin" or a head file. seed: of everything that is drawn.
-
-    Of the training faces only: landmark_noise: standard deviation in pixels of a 224 image by which landmarks
-    are off, see `detector_noise`. mask: of the skin, its true place or where the color of the image looks so.
-    photographic: whether images are degraded and faces partly hidden as in photographs.
+    landmark_noise: standard deviation in pixels of a 224 image by which the landmarks of training faces are
+    off, see `detector_noise`. mask: of the skin of training faces, its true place or where the color of the
+    image looks so. photographic: whether training images are degraded and their faces partly hidden as in
+    photographs.
     """
 
     out: str = "outputs/demo/data"

@@ -68,9 +68,9 @@ DEFINITIONS = {
 @dataclass
 class TextToFaceSettings:
     """checkpoint: a run or one of its checkpoints. data: held-out face records with known parameters and
-    `descriptions.jsonl`. training_data: described training faces, for the n-gram baseline (empty: none), of
-    which it is fitted to at most `readout_faces`. n: how many descriptions (0: all). out: file for the
-    results. head: "builtin" or the head file used in training. backbone: where it lies, if it has moved.
+    `descriptions.jsonl`. training_data: described training faces, for the n-gram baseline (empty: none).
+    readout_faces: how many of them it is fitted to at most. n: how many descriptions (0: all). out: file for
+    the results. head: "builtin" or the head file used in training. backbone: where it lies, if it has moved.
     device: auto is the GPU where there is one. batch: conversations at once. max_new_tokens: the longest
     answer. seed: of what is drawn.
     """

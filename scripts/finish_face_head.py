@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from facegpt.chat import newest_checkpoint
-from facegpt.config import MISSING, at_least, parse_config, run
+from facegpt.config import MISSING, at_least, load_config, parse_config, run
 from facegpt.data.collate import collate
 from facegpt.data.records import read_records
 from facegpt.data.sources import ImageToFace, Source, TextToFace
@@ -173,7 +173,7 @@ def let_it_read_text(model: FaceGPT) -> None:
 
 def train(model: FaceGPT, head: HeadModel, faces: dict[str, Tensor], settings: FinishSettings) -> None:
     """Train the face head, and say before and after what it is worth on faces that were held out."""
-    training = parse_config(TrainSettings, ["--config", settings.config], "")
+    training = load_config(TrainSettings, settings.config)
     recognizer = load_recognizer(training.model.recognizer)
     objective = FaceObjective(training.objective, recognizer, model.spec.layout)
     order = torch.randperm(len(faces["truth"]), generator=torch.Generator().manual_seed(settings.seed))

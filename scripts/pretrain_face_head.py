@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from facegpt.config import at_least, parse_config, run
+from facegpt.config import at_least, load_config, parse_config, run
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective
@@ -58,7 +58,7 @@ class FaceHeadSettings:
 
 def main(argv: list[str]) -> None:
     settings = parse_config(FaceHeadSettings, argv, __doc__)
-    training = parse_config(TrainSettings, ["--config", settings.config], "")
+    training = load_config(TrainSettings, settings.config)
     torch.manual_seed(settings.seed)
     head = HeadModel.open(training.model.head)
     model, _ = load_model(training, head, torch.device("cpu"))

@@ -85,14 +85,14 @@ class FaceTower(PreTrainedModel):
 
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutputWithPooling:
         """The tokens as `last_hidden_state` and as the only one of `hidden_states`, whatever is asked for."""
-        tokens = self.tokens(self.local_tokens(pixel_values))
+        with torch.autocast(pixel_values.device.type, enabled=False):
+            tokens = self.tokens(self.local_tokens(pixel_values))
         return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
 
     def tokens(self, local: Tensor) -> Tensor:
         """The tokens (M,grid*grid,hidden_size) of what `local_tokens` returns."""
         if self.reader is not None:
-            with torch.autocast(local.device.type, enabled=False):
-                facts = self.reader(local)[:, None].expand(-1, local.shape[1], -1)
+            facts = self.reader(local)[:, None].expand(-1, local.shape[1], -1)
             local = torch.cat([local, facts], dim=2)
         return local.to(self.gain.dtype) * self.gain
 
