@@ -44,6 +44,7 @@ from facegpt.metrics.agreement import bootstrap
 from facegpt.metrics.placement import shift_and_scale
 from facegpt.metrics.point_errors import point_error
 from facegpt.model.generation import Reply
+from facegpt.perception.face_landmarker import FaceLandmarker
 from facegpt.render.camera import project
 from facegpt.render.renderer import render
 from facegpt.sample import Sample
@@ -146,8 +147,6 @@ def main(argv: list[str]) -> None:
 
 def open_finder(name: str) -> Finder:
     """What finds the faces in a photograph: "auto" is the landmarker that was fetched, else its file."""
-    from facegpt.perception.face_landmarker import FaceLandmarker
-
     finder: Finder = FaceLandmarker.open(None if name == "auto" else name)
     return finder
 

@@ -70,7 +70,10 @@ DEFINITIONS = {
     "identity_rank_1": f"{identity_matching.DEFINITION}; {candidate_draws.DEFINITION}",
     "emission.recall": "share of the requests for a face, by image and by text, that got a <FACE>",
     "emission.false_positive_rate": "share of the questions that want words, and got a <FACE>",
-    "held_out_wording": "the same requests in words that training never used",
+    "held_out_wording": (
+        "the same requests in a short list of other words; the grammar of the training requests can make "
+        "some of them, eval/free_wording.py has requests that are surely new"
+    ),
     "generation": WHEN_NO_FACE,
 }
 

@@ -27,6 +27,7 @@ from facegpt.config import MISSING, at_least, load_config, parse_config, run
 from facegpt.data.collate import collate
 from facegpt.data.records import read_records
 from facegpt.data.sources import ImageToFace, Source, TextToFace
+from facegpt.errors import SampleError
 from facegpt.files import atomic_path
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -39,7 +40,7 @@ from facegpt.model.tokens import face_positions
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTargets, Sample
-from facegpt.standins.rendered_faces import mean_tokens
+from facegpt.standins.rendered_faces import RenderedFaces, mean_tokens
 from facegpt.training.settings import TrainSettings
 
 READ = ("states", "images", "texts")  # by the face head
@@ -84,9 +85,15 @@ def main(argv: list[str]) -> None:
     if missing := [piece for piece in pieces if not piece[0].exists()]:
         settings.work.mkdir(parents=True, exist_ok=True)
         speaker, _ = load_facegpt(checkpoint, head, merge=True)
+        speaker.spec = replace(speaker.spec, head=replace(speaker.spec.head, reads_text=True))
+        folders = [settings.data / "train", settings.data / "worn" / "train"]
+        records = [read_records(folder) for folder in folders]
+        described: list[Source] = [TextToFace(records[0], SMALLEST_TARGET, settings.seed)]
+        shown: list[Source] = [ImageToFace(found, SMALLEST_TARGET, settings.seed) for found in records]
+        sources = {"text": described, "photograph": shown}
         mine = missing if not settings.parts else missing[settings.part :: settings.parts]
         for path, kind, numbers in tqdm(mine, desc="states", unit="file"):
-            compute(speaker, settings, path, kind, numbers)
+            compute(speaker, sources[kind], path, kind, numbers)
     if settings.parts:
         return
     model, _ = load_facegpt(checkpoint, head)
@@ -95,7 +102,8 @@ def main(argv: list[str]) -> None:
     stored = [load_file(path) for path, _, _ in pieces]
     faces = {name: torch.cat([piece[name] for piece in stored]) for name in stored[0]}
     if settings.faces is not None:
-        faces = with_rendered(faces, *mean_tokens(model, settings.faces))
+        rendered = RenderedFaces(settings.faces)
+        faces = with_rendered(faces, mean_tokens(model, rendered), rendered.parameters)
     train(model, head, faces, settings)
     save_checkpoint(model, settings.out, head.id, read_description(checkpoint).get("extra", {}))
 
@@ -115,14 +123,8 @@ def plan(settings: FinishSettings) -> list[tuple[Path, str, range]]:
 
 
 @torch.no_grad()
-def compute(model: FaceGPT, settings: FinishSettings, path: Path, kind: str, numbers: range) -> None:
+def compute(model: FaceGPT, sources: list[Source], path: Path, kind: str, numbers: range) -> None:
     """Write the states of some conversations; those without a face are passed over."""
-    folders = [settings.data / "train", settings.data / "worn" / "train"]
-    sources: list[Source] = []
-    if kind == "text":
-        sources.append(TextToFace(read_records(folders[0]), SMALLEST_TARGET, settings.seed))
-    else:
-        sources += [ImageToFace(read_records(folder), SMALLEST_TARGET, settings.seed) for folder in folders]
     samples: list[Sample] = []
     for number in numbers:
         source = sources[number % len(sources)]
@@ -135,11 +137,12 @@ def compute(model: FaceGPT, settings: FinishSettings, path: Path, kind: str, num
         batch = collate(samples[start : start + 8], model.processor)
         hidden, images = model.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
         rows, columns = face_positions(batch.input_ids, model.face_token_id)
-        assert batch.faces is not None and batch.faces.parameters is not None
+        if batch.faces is None or batch.faces.parameters is None:
+            raise SampleError(f"{', '.join(batch.ids)}: the parameters are not known; take rendered faces")
         found["states"].append(hidden[rows, columns].float())
         found["images"].append(model.image_context(batch.input_ids, images, rows, columns).float())
-        sums, counts = model.text_sums(batch.input_ids, batch.attention_mask, hidden)
-        found["texts"].append(sums[rows, columns] / counts[rows, columns])
+        text, _ = model.text_context(batch.input_ids, batch.attention_mask, hidden, rows, columns)
+        found["texts"].append(text)
         found["truth"].append(batch.faces.parameters)
     joined = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
     joined["shown"] = torch.full((len(joined["truth"]),), kind == "photograph")

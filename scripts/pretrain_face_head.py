@@ -8,7 +8,7 @@ then begins with a head that knows faces (`model.start`).
     WORK/faces-*.npz     the faces of `scripts/pretrain_face_reader.py`
     OUT                  a checkpoint for `model.start`: this head, and LoRA as it is at the beginning
 
-About six minutes on one core.
+About six minutes on two cores.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from facegpt.model.facegpt import FaceGPT
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTargets
-from facegpt.standins.rendered_faces import mean_tokens
+from facegpt.standins.rendered_faces import RenderedFaces, mean_tokens
 from facegpt.training.prepare import load_model
 from facegpt.training.settings import TrainSettings
 
 
 @dataclass
-class FaceHeadSettings:
+class HeadStartSettings:
     """out: folder of the checkpoint. config: the training it is for: model, objective and render size are
     taken from there. work: the faces of `pretrain_face_reader.py`. steps, batch, lr: of this training.
     held_out: faces for measuring only. seed: of weights, batches and noise.
@@ -57,14 +57,15 @@ class FaceHeadSettings:
 
 
 def main(argv: list[str]) -> None:
-    settings = parse_config(FaceHeadSettings, argv, __doc__)
+    settings = parse_config(HeadStartSettings, argv, __doc__)
     training = load_config(TrainSettings, settings.config)
     torch.manual_seed(settings.seed)
     head = HeadModel.open(training.model.head)
     model, _ = load_model(training, head, torch.device("cpu"))
     recognizer = load_recognizer(training.model.recognizer)
     objective = FaceObjective(training.objective, recognizer, model.spec.layout)
-    images, truth = mean_tokens(model, Path(settings.work))
+    rendered = RenderedFaces(Path(settings.work))
+    images, truth = mean_tokens(model, rendered), rendered.parameters
     count = len(images) - settings.held_out
     optimizer = torch.optim.AdamW(model.face_head.parameters(), lr=settings.lr, weight_decay=0.0)
     bar = tqdm(range(settings.steps), desc="face head", mininterval=5)

@@ -9,7 +9,7 @@ carries over to them.
     WORK/faces-*.npz                        pieces: map, thumbnail, parameters, landmarks; kept and reused
     OUT/tower.safetensors, OUT/tower.json   the weights that ship with the package, and what they are worth
 
-With the default 40,000 faces about half an hour on two cores, and 1 GB in WORK.
+Rendering gives 24 to 38 faces a second and process; 4,000 steps took 105 seconds on one core.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ descriptions, and questions with their answers (`facegpt.standins`).
     OUT/projector.safetensors, OUT/projector.json   the weights that ship with the package, and their worth
     STATE                                           weights and optimizer, every `save` steps, to go on from
 
-On two cores with AVX-512 BF16 about 3 s a step of 12 faces.
+On two cores with AVX-512 BF16, beside other work, a step of 12 faces took 14 s: hours without a GPU.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from facegpt.model.small_llava import ASSETS
 from facegpt.sample import IMAGE_TOKEN, Message
 from facegpt.standins.descriptions import describe_freely
 from facegpt.standins.language import Facts, read_facts
+from facegpt.standins.rendered_faces import RenderedFaces
 from facegpt.standins.talk import talk_about
 
 DESCRIBE = [
@@ -117,31 +118,16 @@ def main(argv: list[str]) -> None:
     print(json.dumps(figures, indent=1))
 
 
-class Faces:
-    """The faces of `pretrain_face_reader.py`: the tower's map and thumbnail of each, and its facts."""
+class Faces(RenderedFaces):
+    """The faces of `pretrain_face_reader.py` with what can be said of them."""
 
-    def __init__(self, work: Path) -> None:
-        stored = [np.load(path) for path in sorted(work.glob("faces-*.npz"))]
-        if not stored:
-            raise FileNotFoundError(f"{work} holds no faces; run scripts/pretrain_face_reader.py first")
-        self.map = np.concatenate([piece["map"] for piece in stored])
-        self.cells = np.concatenate([piece["cells"] for piece in stored])
-        self.parameters = torch.from_numpy(np.concatenate([piece["parameters"] for piece in stored]))
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.head = HeadModel.builtin()
-
-    def __len__(self) -> int:
-        return len(self.map)
-
-    def tokens(self, rows: list[int], tower: Any) -> Tensor:
-        """The tower's tokens (n,64,hidden) of these faces."""
-        raw = np.concatenate([self.map[rows].astype(np.float32), self.cells[rows] / np.float32(255)], axis=2)
-        return tower.tokens((torch.from_numpy(raw) - tower.center) / tower.spread)
 
     def facts(self, rows: list[int]) -> list[Facts]:
         """What can be said of these faces."""
-        return read_facts(
-            self.head, FaceParameters.from_vector(self.parameters[rows].float(), self.head.layout)
-        )
+        return read_facts(self.head, FaceParameters.from_vector(self.parameters[rows], self.head.layout))
 
 
 def language_loss(

@@ -37,11 +37,13 @@ def read_picture(path: Path, landmarks: Path | None = None) -> tuple[Image.Image
             raise LandmarkError(f"{landmarks} does not fit {path}: {error}") from None
     if problem := missing_landmarker():
         return image, f"{printable(path)} goes in as it is: {problem}"
-    faces = _landmarker().find(image)
+    from facegpt.perception.photo import crop_largest_face  # of no use to a chat without a picture
+
     try:
-        if faces:
+        if found := crop_largest_face(image, _landmarker()):
+            crop, _, faces = found
             several = f"{printable(path)} has {len(faces)} faces: the largest is taken"
-            return crop_face(image, faces[0].landmarks)[0], several if len(faces) > 1 else ""
+            return crop, several if len(faces) > 1 else ""
     except LandmarkError:  # a face of a few pixels, or mostly outside the picture
         pass
     return image, f"{printable(path)} goes in whole: no face was found in it"
@@ -59,6 +61,6 @@ def missing_landmarker() -> str:
 
 @cache
 def _landmarker() -> FaceLandmarker:
-    from facegpt.perception.face_landmarker import FaceLandmarker  # of no use to a chat without a picture
+    from facegpt.perception.face_landmarker import FaceLandmarker
 
     return FaceLandmarker.open(part_path(LANDMARKER))

@@ -18,10 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from facegpt.errors import CheckpointError
 from facegpt.sample import IMAGE_TOKEN, Message
 
-# LLaVA-1.5's Vicuna format without its system prompt. It is our own because the published llava-1.5-7b-hf
-# template ends an assistant turn with a space instead of </s>: a model trained on that never learns to stop.
-VICUNA_TEMPLATE = (
-    "{% for message in messages %}"
+# A message's text, its images before it, as `ns.text`.
+_CONTENT = (
     "{% set ns = namespace(text='') %}"
     "{% if message['content'] is string %}{% set ns.text = message['content'] %}{% else %}"
     "{% for part in message['content'] if part['type'] == 'image' %}{% set ns.text = ns.text + '<image>\n' %}"
@@ -29,7 +27,14 @@ VICUNA_TEMPLATE = (
     "{% for part in message['content'] if part['type'] == 'text' %}{% set ns.text = ns.text + part['text'] %}"
     "{% endfor %}"
     "{% endif %}"
-    "{% if message['role'] == 'user' %}{{ 'USER: ' + ns.text + ' ' }}"
+)
+
+# LLaVA-1.5's Vicuna format without its system prompt. It is our own because the published llava-1.5-7b-hf
+# template ends an assistant turn with a space instead of </s>: a model trained on that never learns to stop.
+VICUNA_TEMPLATE = (
+    "{% for message in messages %}"
+    + _CONTENT
+    + "{% if message['role'] == 'user' %}{{ 'USER: ' + ns.text + ' ' }}"
     "{% elif message['role'] == 'assistant' %}"
     "{{ 'ASSISTANT: ' }}{% generation %}{{ ns.text + '</s>' }}{% endgeneration %}"
     "{% else %}{{ ns.text + ' ' }}{% endif %}"
@@ -41,15 +46,7 @@ VICUNA_TEMPLATE = (
 CHATML_TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named "
     "SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
-    "{% for message in messages %}"
-    "{% set ns = namespace(text='') %}"
-    "{% if message['content'] is string %}{% set ns.text = message['content'] %}{% else %}"
-    "{% for part in message['content'] if part['type'] == 'image' %}{% set ns.text = ns.text + '<image>\n' %}"
-    "{% endfor %}"
-    "{% for part in message['content'] if part['type'] == 'text' %}{% set ns.text = ns.text + part['text'] %}"
-    "{% endfor %}"
-    "{% endif %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% for message in messages %}" + _CONTENT + "{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% if message['role'] == 'assistant' %}"
     "{% generation %}{{ ns.text + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
     "{% else %}{{ ns.text + '<|im_end|>\n' }}{% endif %}"

@@ -110,7 +110,7 @@ class FaceGPT(nn.Module):
         if not num_faces:
             rows, columns = rows.new_zeros(1), columns.new_zeros(1)
         context = self.image_context(batch.input_ids, images, rows, columns)  # (F, H)
-        texts = self.text_context(batch.input_ids, batch.attention_mask, hidden, rows, columns)  # (F, H)
+        texts, _ = self.text_context(batch.input_ids, batch.attention_mask, hidden, rows, columns)  # (F, H)
         vector = self.face_head(hidden[rows, columns], context, texts)  # (F, parameters)
         rows = rows[:num_faces]
         anchor = 0.0 * (vector.sum() + logits[:, :1].sum())
@@ -160,20 +160,21 @@ class FaceGPT(nn.Module):
         which = images_before(is_image, rows, columns, vlm.image_token_count(self.processor))
         return images[which.clamp(min=0)] * (which >= 0)[:, None]
 
-    def text_sums(self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of the states (N,T,H) over the text so far, and how many they are (N,T,1), without images."""
-        is_text = attention_mask.bool() & (input_ids != self.vlm.config.image_token_id)
-        weights = is_text[..., None].float()
-        return (hidden.float() * weights).cumsum(dim=1), weights.cumsum(dim=1)
-
     def text_context(
         self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor, rows: Tensor, columns: Tensor
-    ) -> Tensor:
-        """What the face head sees of the text (F,H): the mean state up to each place; rows, columns (F,)."""
+    ) -> tuple[Tensor, Tensor]:
+        """What the face head sees of the text: the mean state (F,H) up to and with each place.
+
+        hidden (N,T,H); rows, columns (F,). Padding and images are left out; the second tensor (F,1) is how
+        many states a mean is of. Zeros for a head that does not read text.
+        """
         if not self.spec.head.reads_text:
-            return hidden.new_zeros(len(rows), hidden.shape[2])
-        sums, counts = self.text_sums(input_ids, attention_mask, hidden)
-        return sums[rows, columns] / counts[rows, columns].clamp(min=1)
+            return hidden.new_zeros(len(rows), hidden.shape[2]), hidden.new_zeros(len(rows), 1)
+        is_text = attention_mask.bool() & (input_ids != self.vlm.config.image_token_id)
+        so_far = torch.arange(is_text.shape[1], device=rows.device) <= columns[:, None]
+        chosen = (is_text[rows] & so_far).float()  # (F, T)
+        counts = chosen.sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.bmm(chosen[:, None], hidden[rows].float())[:, 0] / counts, counts
 
     def next_states(self, tokens: Tensor, attention_mask: Tensor, cache: Cache) -> Tensor:
         """States (N,t,H) of further text tokens (N,t); attention_mask (N,T+t) covers the cache and them."""

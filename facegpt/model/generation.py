@@ -112,9 +112,10 @@ def _decode(
     cache = DynamicCache(config=model.vlm.config.get_text_config())
     hidden, images = model.hidden_states(input_ids, attention_mask, pixel_values, cache)
     everyone = torch.arange(len(input_ids), device=input_ids.device)
-    context = model.image_context(input_ids, images, everyone, torch.full_like(everyone, -1))  # (N, H)
+    last = torch.full_like(everyone, input_ids.shape[1] - 1)
+    context = model.image_context(input_ids, images, everyone, last)  # (N, H)
+    text, count = model.text_context(input_ids, attention_mask, hidden, everyone, last)  # (N, H), (N, 1)
     state = hidden[:, -1]  # (N, H)
-    sums, counts = (part[:, -1] for part in model.text_sums(input_ids, attention_mask, hidden))
     unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     lengths = torch.zeros_like(unfinished, dtype=torch.int64)
     chosen: list[Tensor] = []
@@ -129,14 +130,15 @@ def _decode(
         emitting = torch.nonzero(token == model.face_token_id)[:, 0]
         rows.append(emitting)
         states.append(state[emitting])
-        texts.append((sums / counts.clamp(min=1))[emitting])
+        texts.append(text[emitting])
         probabilities.append(likely[emitting])
         unfinished = unfinished & ~torch.isin(token, ends)
         if not any_unfinished(unfinished, synced_gpus) or len(chosen) == max_new_tokens:
             break
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], dim=1)
         state = model.next_states(token[:, None], attention_mask, cache)[:, -1]
-        sums, counts = sums + state.float(), counts + 1
+        count = count + 1
+        text = text + (state.float() - text) / count  # the mean of one state more
     table = torch.stack(chosen, dim=1).cpu()  # (N, steps)
     where = torch.cat(rows)
     emitted = EmittedFaces(

@@ -13,26 +13,39 @@ from tqdm import tqdm
 from facegpt.errors import SampleError
 from facegpt.model.facegpt import FaceGPT
 
+AT_ONCE = 250
 
-@torch.no_grad()
-def mean_tokens(model: FaceGPT, folder: Path) -> tuple[Tensor, Tensor]:
-    """Mean projected token (n,H) and true parameters (n,N) of all faces in the `faces-*.npz` of a folder.
+
+class RenderedFaces:
+    """The faces of a folder's `faces-*.npz`: map and thumbnail of each, and its true `parameters` (n,N).
 
     Raises SampleError when there is none.
     """
+
+    def __init__(self, folder: Path) -> None:
+        stored = [np.load(path) for path in sorted(folder.glob("faces-*.npz"))]
+        if not stored:
+            raise SampleError(f"{folder} holds no rendered faces; run scripts/pretrain_face_reader.py first")
+        self._map = np.concatenate([piece["map"] for piece in stored])
+        self._cells = np.concatenate([piece["cells"] for piece in stored])
+        self.parameters = torch.from_numpy(np.concatenate([piece["parameters"] for piece in stored])).float()
+
+    def __len__(self) -> int:
+        return len(self._map)
+
+    def tokens(self, rows: Any, tower: Any) -> Tensor:
+        """The tokens (n,tokens,hidden) that a face tower makes of faces `rows`, a slice or a list."""
+        cells = self._cells[rows] / np.float32(255)
+        raw = torch.from_numpy(np.concatenate([self._map[rows].astype(np.float32), cells], axis=2))
+        return tower.tokens((raw - tower.center) / tower.spread)
+
+
+@torch.no_grad()
+def mean_tokens(model: FaceGPT, faces: RenderedFaces) -> Tensor:
+    """The mean projected token (n,H) of every rendered face."""
     whole: Any = model.vlm.base_model
-    tower, projector = whole.vision_tower, whole.multi_modal_projector
-    files = sorted(folder.glob("faces-*.npz"))
-    if not files:
-        raise SampleError(f"{folder} holds no rendered faces; run scripts/pretrain_face_reader.py first")
-    means, truth = [], []
-    for path in tqdm(files, desc="tokens", unit="file"):
-        piece = np.load(path)
-        truth.append(torch.from_numpy(piece["parameters"]).float())
-        for start in range(0, len(piece["map"]), 250):
-            part = slice(start, start + 250)
-            cells = piece["cells"][part] / np.float32(255)
-            raw = torch.from_numpy(np.concatenate([piece["map"][part].astype(np.float32), cells], axis=2))
-            tokens = tower.tokens((raw - tower.center) / tower.spread)
-            means.append(projector(tokens.to(model.vlm.dtype)).float().mean(dim=1))
-    return torch.cat(means), torch.cat(truth)
+    means = []
+    for start in tqdm(range(0, len(faces), AT_ONCE), desc="tokens", mininterval=5):
+        tokens = faces.tokens(slice(start, start + AT_ONCE), whole.vision_tower)
+        means.append(whole.multi_modal_projector(tokens.to(model.vlm.dtype)).float().mean(dim=1))
+    return torch.cat(means)

@@ -106,6 +106,19 @@ def test_the_image_matters(model: FaceGPT) -> None:
     assert torch.allclose(first[1:], second[1:], atol=1e-5)
 
 
+def test_the_mean_of_the_text_leaves_out_images_padding_and_what_comes_later() -> None:
+    model = small_facegpt(head=FaceHeadSettings(reads_text=True))
+    word, image, pad = 10, int(model.vlm.config.image_token_id), int(model.processor.tokenizer.pad_token_id)
+    ids = torch.tensor([[pad, word, image, word, word], [word, word, word, image, pad]])
+    mask = (ids != pad).long()
+    hidden = torch.randn(2, 5, 3)
+    rows, columns = torch.tensor([0, 0, 1]), torch.tensor([4, 3, 3])
+    means, counts = model.text_context(ids, mask, hidden, rows, columns)
+    expected = [hidden[0, [1, 3, 4]].mean(0), hidden[0, [1, 3]].mean(0), hidden[1, :3].mean(0)]
+    torch.testing.assert_close(means, torch.stack(expected))
+    assert counts[:, 0].tolist() == [3, 2, 3]
+
+
 def test_a_batch_without_a_face_gives_the_mean_face_as_dummy(model: FaceGPT) -> None:
     output = model(text_batch(model))
     assert output.num_faces == 0 and len(output.face_rows) == 0
