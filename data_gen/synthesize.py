@@ -50,7 +50,7 @@ from facegpt.perception.skin import skin_probability
 from facegpt.render.renderer import render
 from facegpt.sample import REFERENCE_SIZE
 from facegpt.standins.conversations import instructions
-from facegpt.standins.descriptions import MOVEMENTS, describe_freely
+from facegpt.standins.descriptions import MOVEMENTS, describe_freely, looks
 from facegpt.standins.detector import detector_noise
 from facegpt.standins.language import read_facts
 from facegpt.standins.photographic import photographic
@@ -214,6 +214,7 @@ def write_texts(head: HeadModel, settings: SynthesisSettings, folder: Path) -> N
                     "id": name,
                     "conversation": talk_about(known, rng, settings.talk),
                     "texts": describe_freely(known, rng, settings.texts),
+                    "looks": looks(known, rng, settings.texts),
                 }
             )
         append_jsonl(path, lines)

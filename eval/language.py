@@ -158,13 +158,13 @@ def answer_losses(
         # Prompts are padded on the left, so all answers begin in one column; they are padded on the right.
         padded = pad_sequence(answers, batch_first=True, padding_value=model.processor.tokenizer.pad_token_id)
         attention = pad_sequence([torch.ones_like(ids) for ids in answers], batch_first=True)
-        hidden, _ = model.hidden_states(
+        hidden = model.hidden_states(
             torch.cat([prompts.input_ids, padded], 1),
             torch.cat([prompts.attention_mask, attention], 1),
             prompts.pixel_values,
         )
         first = prompts.input_ids.shape[1] - 1  # the state that predicts the first token of an answer
-        for states, ids in zip(hidden, answers, strict=True):
+        for states, ids in zip(hidden.states, answers, strict=True):
             logits = model.vlm.get_output_embeddings()(states[first : first + len(ids)])
             losses.append(F.cross_entropy(logits.double(), ids, reduction="none").cpu())
     return losses

@@ -24,6 +24,7 @@ class FaceRecord:
     description: aspect (shape, expression, colour, light, pose) -> sentence, written by the pretrained VLM.
     conversation: (question, answer) pairs about the photograph, answered by the pretrained VLM.
     texts: whole descriptions in other words, each in a form of `facegpt.data.templates.text_form`.
+    looks: adjectives for what the face seems to feel ("furious"); none where no feeling is clear.
     landmark_valid (68,) bool: which landmarks were given; None when all were. The others are estimates that
     nothing is compared with (`facegpt.perception.landmark_files.complete_landmarks`).
     """
@@ -37,6 +38,7 @@ class FaceRecord:
     conversation: list[tuple[str, str]] = field(default_factory=list)
     landmark_valid: Tensor | None = None
     texts: list[str] = field(default_factory=list)
+    looks: list[str] = field(default_factory=list)
 
 
 @dataclass

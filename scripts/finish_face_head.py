@@ -1,12 +1,13 @@
 """Train the face head further behind a frozen language model: `python scripts/finish_face_head.py`.
 
 The states that the trained language model has where it says `<FACE>` are computed once, for conversations
-that ask for faces; the face head then learns from them for thousands of steps, each of which costs a
-hundredth of one through the language model. Faces asked for with a photograph are compared with it by the
-objective of the training; faces that were only described by their parameters, because a description tells
-neither place nor light.
+that ask for faces; the face head then learns from them for many more steps, each of which costs a
+hundredth of one through the language model. A head that reads no text yet begins to. Faces asked for with a
+photograph are compared with it by the objective of the training; faces that were only described, by their
+parameters, because a description tells neither place nor light. These have no pictures: they are drawn and
+told anew, as many as are wanted.
 
-    WORK/states-*.safetensors   states, mean image tokens, true parameters and kind of every face; reused
+    WORK/states-*.safetensors   states, words, mean image tokens, true parameters and kind of faces; reused
     OUT                         the checkpoint with the new face head
 """
 
@@ -36,15 +37,17 @@ from facegpt.losses.regularization import regularization
 from facegpt.model.checkpoint import load_facegpt, read_description, save_checkpoint
 from facegpt.model.face_head import FaceHead
 from facegpt.model.facegpt import FaceGPT
+from facegpt.model.text_reader import TextReader
 from facegpt.model.tokens import face_positions
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTargets, Sample
 from facegpt.standins.rendered_faces import RenderedFaces, mean_tokens
+from facegpt.standins.told_faces import told_faces
 from facegpt.training.settings import TrainSettings
 
-READ = ("states", "images", "texts")  # by the face head
 SMALLEST_TARGET = 32  # side in pixels of the targets that conversations carry along; only parameters are read
+AT_ONCE = 200  # conversations of one file
 
 
 @dataclass
@@ -53,8 +56,9 @@ class FinishSettings:
     faces. config: of the training, for objective and sources. work: folder of the states. faces: of
     `pretrain_face_reader.py`, whose pictures are shown as well (none: only those of data). part, parts: this
     process computes the states of part `part` of `parts` and stops there (parts 0: computes what is missing
-    and trains). texts, photographs: conversations of each kind. steps, batch, lr: of the training. held_out:
-    faces for measuring only. seed: of batches.
+    and trains). text_layer: of the language model, whose states the head reads as words. texts, photographs:
+    conversations of each kind. steps, lr: of the training. batch, told: faces of a step that were shown and
+    that were described. held_out: faces for measuring only. seed: of faces and batches.
     """
 
     checkpoint: Path = MISSING
@@ -65,16 +69,18 @@ class FinishSettings:
     faces: Path | None = None
     part: int = 0
     parts: int = 0
-    texts: int = 6000
-    photographs: int = 2000
-    steps: int = 1500
-    batch: int = 64
+    text_layer: int = 15
+    texts: int = 20000
+    photographs: int = 1200
+    steps: int = 700
+    batch: int = 32
+    told: int = 128
     lr: float = 1e-3
-    held_out: int = 300
+    held_out: int = 1500
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(1, self, "texts", "photographs", "steps", "batch", "held_out")
+        at_least(1, self, "text_layer", "texts", "photographs", "steps", "batch", "told", "held_out")
 
 
 def main(argv: list[str]) -> None:
@@ -85,22 +91,24 @@ def main(argv: list[str]) -> None:
     if missing := [piece for piece in pieces if not piece[0].exists()]:
         settings.work.mkdir(parents=True, exist_ok=True)
         speaker, _ = load_facegpt(checkpoint, head, merge=True)
-        speaker.spec = replace(speaker.spec, head=replace(speaker.spec.head, reads_text=True))
-        folders = [settings.data / "train", settings.data / "worn" / "train"]
-        records = [read_records(folder) for folder in folders]
-        described: list[Source] = [TextToFace(records[0], SMALLEST_TARGET, settings.seed)]
+        speaker.spec = replace(speaker.spec, head=replace(speaker.spec.head, text_layer=settings.text_layer))
+        records = [read_records(settings.data / name) for name in ("train", "worn/train")]
         shown: list[Source] = [ImageToFace(found, SMALLEST_TARGET, settings.seed) for found in records]
-        sources = {"text": described, "photograph": shown}
         mine = missing if not settings.parts else missing[settings.part :: settings.parts]
         for path, kind, numbers in tqdm(mine, desc="states", unit="file"):
-            compute(speaker, sources[kind], path, kind, numbers)
+            sources = shown
+            if kind == "text":
+                told = told_faces(head, len(numbers), 1_000_000 * (settings.seed + 1) + numbers[0])
+                sources = [TextToFace(told, SMALLEST_TARGET, settings.seed)]
+            compute(speaker, sources, path, kind, numbers)
     if settings.parts:
         return
     model, _ = load_facegpt(checkpoint, head)
-    if not model.spec.head.reads_text:
-        let_it_read_text(model)
+    if model.spec.head.text_layer is None:
+        let_it_read_text(model, settings.text_layer)
     stored = [load_file(path) for path, _, _ in pieces]
     faces = {name: torch.cat([piece[name] for piece in stored]) for name in stored[0]}
+    faces["first"] = faces["length"].cumsum(0) - faces["length"]
     if settings.faces is not None:
         rendered = RenderedFaces(settings.faces)
         faces = with_rendered(faces, mean_tokens(model, rendered), rendered.parameters)
@@ -115,10 +123,10 @@ def plan(settings: FinishSettings) -> list[tuple[Path, str, range]]:
         (
             settings.work / f"states-{kind}-{first:05d}.safetensors",
             kind,
-            range(first, min(first + 200, count)),
+            range(first, min(first + AT_ONCE, count)),
         )
         for kind, count in counts.items()
-        for first in range(0, count, 200)
+        for first in range(0, count, AT_ONCE)
     ]
 
 
@@ -132,17 +140,20 @@ def compute(model: FaceGPT, sources: list[Source], path: Path, kind: str, number
         sample = source.sample(index % len(source), 1000 + index // len(source))  # epochs not seen before
         samples += [sample] if sample.faces else []
     samples.sort(key=lambda sample: sum(len(message.text) for message in sample.messages))
-    found: dict[str, list[Tensor]] = {name: [] for name in (*READ, "truth")}
+    names = ("states", "images", "words", "length", "truth")
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
     for start in range(0, len(samples), 8):
         batch = collate(samples[start : start + 8], model.processor)
-        hidden, images = model.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
+        hidden = model.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
         rows, columns = face_positions(batch.input_ids, model.face_token_id)
         if batch.faces is None or batch.faces.parameters is None:
             raise SampleError(f"{', '.join(batch.ids)}: the parameters are not known; take rendered faces")
-        found["states"].append(hidden[rows, columns].float())
-        found["images"].append(model.image_context(batch.input_ids, images, rows, columns).float())
-        text, _ = model.text_context(batch.input_ids, batch.attention_mask, hidden, rows, columns)
-        found["texts"].append(text)
+        told = model.told_words(batch.input_ids, batch.attention_mask, rows, columns)
+        assert hidden.words is not None  # as the spec asks for them
+        found["states"].append(hidden.states[rows, columns].float())
+        found["images"].append(model.image_context(batch.input_ids, hidden.images, rows, columns).float())
+        found["words"].append(hidden.words[rows][told].bfloat16())  # of all faces, one after the other
+        found["length"].append(told.sum(dim=1))
         found["truth"].append(batch.faces.parameters)
     joined = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
     joined["shown"] = torch.full((len(joined["truth"]),), kind == "photograph")
@@ -155,20 +166,29 @@ def with_rendered(faces: dict[str, Tensor], images: Tensor, truth: Tensor) -> di
     asked = torch.nonzero(faces["shown"])[:, 0]
     asked = asked[torch.randint(len(asked), (len(images),))]
     more = {"images": images, "truth": truth, "shown": torch.ones(len(images), dtype=torch.bool)}
-    more |= {name: faces[name][asked] for name in ("states", "texts")}
-    return {name: torch.cat([faces[name], more[name]]) for name in faces}
+    more |= {name: faces[name][asked] for name in ("states", "first", "length")}
+    return {name: torch.cat([faces[name], more[name]]) if name in more else faces[name] for name in faces}
 
 
-def let_it_read_text(model: FaceGPT) -> None:
+def read_by_the_head(faces: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """States, images, words and which of the words count of some faces, as `FaceHead.forward` takes them."""
+    first, length = faces["first"][rows, None], faces["length"][rows, None]
+    place = torch.arange(int(length.max()))
+    told = place < length
+    words = faces["words"][(first + place).clamp(max=len(faces["words"]) - 1)]
+    return faces["states"][rows], faces["images"][rows], words, told
+
+
+def let_it_read_text(model: FaceGPT, layer: int) -> None:
     """Give the model a face head that reads text, too, and says the same as before until it learns."""
     old, spec = model.face_head.state_dict(), model.spec
-    options = replace(spec.head, reads_text=True)
+    options = replace(spec.head, text_layer=layer)
     width, mean = len(old["network.0.weight"]), torch.tensor(spec.mean)
     new = FaceHead(width, spec.layout, mean, options.widths, options.scales, options.reads_image, True)
     state = new.state_dict()
     for name, weight in old.items():
         if state[name].shape != weight.shape:  # the first layer: what it sees of the text comes last
-            weight = torch.cat([weight, torch.zeros(len(weight), width)], dim=1)
+            weight = torch.cat([weight, torch.zeros(len(weight), TextReader.size)], dim=1)
         state[name] = weight
     new.load_state_dict(state)
     model.face_head, model.spec = new, replace(spec, head=options)
@@ -182,15 +202,15 @@ def train(model: FaceGPT, head: HeadModel, faces: dict[str, Tensor], settings: F
     order = torch.randperm(len(faces["truth"]), generator=torch.Generator().manual_seed(settings.seed))
     held, learnt = order[: settings.held_out], order[settings.held_out :]
     shown = faces["shown"][learnt]
-    kinds = (learnt[shown], learnt[~shown])  # half of a batch is of either, however many there are
+    kinds = ((learnt[shown], settings.batch), (learnt[~shown], settings.told))
     losses = FaceHeadLosses(model, head, objective, training.data.render_size)
     print(f"held-out faces before: {losses.said(faces, held)}")
     optimizer = torch.optim.AdamW(model.face_head.parameters(), lr=settings.lr, weight_decay=0.02)
     bar = tqdm(range(settings.steps), desc="face head", mininterval=5)
     for step in bar:
-        rows = torch.cat([kind[torch.randint(len(kind), (settings.batch // 2,))] for kind in kinds])
+        rows = torch.cat([kind[torch.randint(len(kind), (count,))] for kind, count in kinds])
         compared, described = losses(faces, rows)
-        loss = (compared.sum() + described.sum()) / settings.batch
+        loss = (compared.mean() + described.mean()) / 2
         for group in optimizer.param_groups:
             decay = 0.5 + 0.5 * math.cos(math.pi * step / settings.steps)
             group["lr"] = settings.lr * min(1.0, (step + 1) / 50) * decay
@@ -213,7 +233,7 @@ class FaceHeadLosses:
 
     def __call__(self, faces: dict[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
         """Losses of the shown (a,) and of the described faces (b,) of rows (a+b,)."""
-        spoken = self.model.face_head.face_parameters(*(faces[name][rows] for name in READ))
+        spoken = self.model.face_head.face_parameters(*read_by_the_head(faces, rows))
         truth, shown = faces["truth"][rows], faces["shown"][rows]
         weights = self.objective.weights
         described = weights.parameters * parameter_error(spoken[~shown], truth[~shown])
@@ -234,7 +254,7 @@ class FaceHeadLosses:
         """Mean losses, and how far described expressions follow the truth: mean r of components that vary."""
         shown, described = self(faces, rows)
         told = rows[~faces["shown"][rows]]
-        spoken = self.model.face_head.face_parameters(*(faces[name][told] for name in READ)).expression
+        spoken = self.model.face_head.face_parameters(*read_by_the_head(faces, told)).expression
         truth = FaceParameters.from_vector(faces["truth"][told], self.model.spec.layout).expression
         moved, true = spoken - spoken.mean(0), truth - truth.mean(0)
         r = (moved * true).sum(0) / (moved.norm(dim=0) * true.norm(dim=0)).clamp(min=1e-9)

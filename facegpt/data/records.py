@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -50,18 +50,27 @@ class Annotation:
     description: dict[str, str] = field(default_factory=dict)
     conversation: list[tuple[str, str]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    looks: list[str] = field(default_factory=list)
+
+
+class Rows(Protocol):
+    """Where records lie: their ids in order, and record `index` without its annotation."""
+
+    ids: list[str]
+
+    def load(self, index: int) -> FaceRecord: ...
 
 
 @dataclass
 class FaceRecords(Sequence[FaceRecord]):
     """The face records of one folder; images are read when a record is asked for.
 
-    rows: where the records lie; they load record `index` without its annotation. annotations: by record id.
+    rows: `Shards`, `Photographs` or others like them. annotations: by record id.
     metadata: content of `dataset.json` (head id, seed, layout, count), {} when there is none.
     """
 
     path: Path
-    rows: Shards | Photographs
+    rows: Rows
     annotations: dict[str, Annotation]
     metadata: dict[str, Any]
 
@@ -87,7 +96,7 @@ class FaceRecords(Sequence[FaceRecord]):
         annotation = self.annotations.get(record.id)
         if annotation is not None:
             record.description, record.conversation = annotation.description, annotation.conversation
-            record.texts = annotation.texts
+            record.texts, record.looks = annotation.texts, annotation.looks
         return record
 
     def __iter__(self) -> Iterator[FaceRecord]:
@@ -130,14 +139,14 @@ def read_annotations(path: str | Path) -> dict[str, Annotation]:
     """Annotations by record id from a `descriptions.jsonl`.
 
     Raises SampleError, naming file and row, for a row that does not have the schema
-    {"id", "description": {aspect: text}, "conversation": [[question, answer], ...], "texts": [text, ...]},
-    where all but the id may be absent; and for more than `MOST_TEXTS` texts, or one that is empty or longer
-    than `LONGEST_TEXT`.
+    {"id", "description": {aspect: text}, "conversation": [[question, answer], ...], "texts": [text, ...],
+    "looks": [word, ...]}, where all but the id may be absent; and for more than `MOST_TEXTS` texts or
+    looks, or one that is empty or longer than `LONGEST_TEXT`.
     """
     annotations = {}
     for number, row in enumerate(read_jsonl(path), start=1):
         description, conversation = row.get("description", {}), row.get("conversation", [])
-        texts = row.get("texts", [])
+        texts, looks = row.get("texts", []), row.get("looks", [])
         good = (
             isinstance(row.get("id"), str)
             and isinstance(description, dict)
@@ -146,20 +155,25 @@ def read_annotations(path: str | Path) -> dict[str, Annotation]:
             and all(isinstance(pair, list) and len(pair) == 2 for pair in conversation)
             and all(isinstance(text, str) for pair in conversation for text in pair)
             and isinstance(texts, list)
-            and all(isinstance(text, str) for text in texts)
+            and isinstance(looks, list)
+            and all(isinstance(text, str) for text in [*texts, *looks])
         )
         if not good:
             raise SampleError(
                 f"row {number} of {path} is not of the form "
                 '{"id", "description": {aspect: text}, "conversation": [[question, answer], ...], '
-                '"texts": [text, ...]}'
+                '"texts": [text, ...], "looks": [word, ...]}'
             )
-        if len(texts) > MOST_TEXTS or not all(0 < len(text.strip()) <= LONGEST_TEXT for text in texts):
+        said = [*texts, *looks]
+        if max(len(texts), len(looks)) > MOST_TEXTS or not all(
+            0 < len(text.strip()) <= LONGEST_TEXT for text in said
+        ):
             raise SampleError(
-                f"row {number} of {path} has texts that are empty, longer than {LONGEST_TEXT} characters or "
-                f"more than {MOST_TEXTS}; shorten them"
+                f"row {number} of {path} has texts or looks that are empty, longer than {LONGEST_TEXT} "
+                f"characters or more than {MOST_TEXTS}; shorten them"
             )
-        annotations[row["id"]] = Annotation(description, [(pair[0], pair[1]) for pair in conversation], texts)
+        talk = [(pair[0], pair[1]) for pair in conversation]
+        annotations[row["id"]] = Annotation(description, talk, texts, looks)
     return annotations
 
 

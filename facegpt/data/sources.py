@@ -55,8 +55,8 @@ class ImageToFace:
     records: FaceRecords
     target_size: int
     seed: int = 0
-    conversation_rate: float = 0.7
-    faceless_rate: float = 0.1
+    conversation_rate: float = 0.55
+    faceless_rate: float = 0.25
     max_questions: int = 3
     name: str = "image_to_face"
 
@@ -137,16 +137,18 @@ class TextToFace:
             return [face_request(rng, annotation.description)], [index]
         text = rng.choice(annotation.texts)
         if rng.random() >= self.several_rate:
-            return [face_request(rng, text)], [index]
+            return [face_request(rng, text, annotation.looks)], [index]
         kind, other = rng.random(), rng.randrange(len(self))
         second = self._annotation(other)
         like = [t for t in second.texts if text_form(t) == text_form(text)]
         if kind < 0.4 and like and text_form(text) in ("noun", "notes"):
             return [two_faces_request(rng, text, rng.choice(like))], [index, other]
         if kind < 0.7:  # more about the same face
-            return [face_request(rng, text), follow_up(rng, rng.choice(annotation.texts))], [index, index]
+            more = follow_up(rng, rng.choice(annotation.texts), annotation.looks)
+            return [face_request(rng, text, annotation.looks), more], [index, index]
         later = rng.choice(second.texts) if second.texts else describe_aspects(rng, second.description)
-        return [face_request(rng, text), follow_up(rng, later)], [index, other]
+        more = follow_up(rng, later, second.looks)
+        return [face_request(rng, text, annotation.looks), more], [index, other]
 
     def _annotation(self, index: int) -> Annotation:
         return self.records.annotations[self.records.ids[self.indices[index]]]

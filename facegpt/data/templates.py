@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from facegpt.data.grammar import hasty, read_grammar
@@ -34,9 +34,9 @@ FACE_QUESTIONS: list[str] = [
 
 REQUESTS = read_grammar("requests")
 PRONOUNS = [
-    {"she": "she", "her": "her", "hers": "her", "does": "does", "is": "is"},
-    {"she": "he", "her": "him", "hers": "his", "does": "does", "is": "is"},
-    {"she": "they", "her": "them", "hers": "their", "does": "do", "is": "are"},
+    {"she": "she", "her": "her", "hers": "her", "does": "does", "is": "is", "look": "looks"},
+    {"she": "he", "her": "him", "hers": "his", "does": "does", "is": "is", "look": "looks"},
+    {"she": "they", "her": "them", "hers": "their", "does": "do", "is": "are", "look": "look"},
 ]
 HASTY = 0.15  # share of the requests that are typed without capital letters and marks
 
@@ -48,24 +48,33 @@ ANSWERS = REQUESTS.wordings("answer", 100)
 Form = Literal["sentences", "noun", "notes", "wish"]
 
 
-def face_request(rng: random.Random, description: Mapping[str, str] | str | None = None) -> tuple[str, str]:
+def face_request(
+    rng: random.Random, description: Mapping[str, str] | str | None = None, looks: Sequence[str] = ()
+) -> tuple[str, str]:
     """A prompt and an answer with one `<FACE>`; about a photograph (None), or about a description.
 
     description: aspect -> text, as a VLM wrote it, or a whole text in one of the forms of `text_form`. Of the
-    aspects each is left out now and then, see `describe_aspects`.
+    aspects each is left out now and then, see `describe_aspects`. looks: adjectives of which the answer to a
+    whole text names one before the face ("She looks sad: <FACE>"), so that a feeling passes through words.
     """
     answer = REQUESTS.say(rng, "answer")
     if description is None:
         return _typed(rng, REQUESTS.say(rng, "photograph", **rng.choice(PRONOUNS))), answer
     if isinstance(description, str):
-        return _typed(rng, _ask(rng, "", description)), answer
+        return _typed(rng, _ask(rng, "", description)), _answer(rng, description, looks)
     text = describe_aspects(rng, description)
     return REQUESTS.say(rng, "sentences", **pronouns(rng, text), description=text), answer
 
 
-def follow_up(rng: random.Random, text: str) -> tuple[str, str]:
+def follow_up(rng: random.Random, text: str, looks: Sequence[str] = ()) -> tuple[str, str]:
     """As `face_request` with a whole text, for a conversation in which a face was asked for before."""
-    return _typed(rng, _ask(rng, "follow_", text)), REQUESTS.say(rng, "answer")
+    return _typed(rng, _ask(rng, "follow_", text)), _answer(rng, text, looks)
+
+
+def _answer(rng: random.Random, text: str, looks: Sequence[str]) -> str:
+    if not looks:
+        return REQUESTS.say(rng, "answer")
+    return REQUESTS.say(rng, "answer_feeling", **pronouns(rng, text), feeling=rng.choice(looks))
 
 
 def two_faces_request(rng: random.Random, first: str, second: str) -> tuple[str, str]:

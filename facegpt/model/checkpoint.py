@@ -251,7 +251,7 @@ def _spec_from_json(description: dict[str, Any], directory: Path) -> FaceGPTSpec
                 widths=None if head["widths"] is None else tuple(head["widths"]),
                 scales={name: tuple(values) for name, values in head["scales"].items()},
                 reads_image=head.get("reads_image", False),  # older checkpoints do not say
-                reads_text=head.get("reads_text", False),
+                text_layer=head.get("text_layer"),
             ),
             fingerprint=tuple(description["fingerprint"]),
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from facegpt.errors import ConfigError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
+from facegpt.model.text_reader import TextReader
 
 # How far an output of 1 moves each group: standard deviations for coefficients, radians for rotations, metres
 # for the camera's shift, and the logarithm of the camera's scale (0.1 = 10 %), which so stays positive.
@@ -38,7 +39,7 @@ class FaceHead(nn.Module):
     reads_image: whether the MLP sees, beside the state, the mean of the tokens of the image that the face was
         asked about (as the language model gets them), normalised by itself. What a photograph shows then need
         not squeeze through a single state; what is wanted of it still does.
-    reads_text: the same for words: whether the MLP sees the mean state of the text before the face.
+    reads_text: the same for words: whether the MLP sees what a `TextReader` finds in the text so far.
 
     Raises ConfigError for scales of an unknown group or of a wrong count, ValueError for a mean of another
     layout.
@@ -69,8 +70,8 @@ class FaceHead(nn.Module):
         self.register_buffer("mean", mean.detach().float().clone(), persistent=False)
         self.register_buffer("scales", _scale_vector(layout, scales or {}), persistent=False)
         self.image_norm = nn.LayerNorm(hidden_size) if reads_image else None
-        self.text_norm = nn.LayerNorm(hidden_size) if reads_text else None
-        inputs = hidden_size * (1 + reads_image + reads_text)
+        self.text_reader = TextReader(hidden_size) if reads_text else None
+        inputs = hidden_size * (1 + reads_image) + TextReader.size * reads_text
         channels = [inputs, *(widths if widths is not None else [hidden_size])]
         layers: list[nn.Module] = [nn.LayerNorm(hidden_size)]
         for inputs, outputs in pairwise(channels):
@@ -80,20 +81,32 @@ class FaceHead(nn.Module):
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(*layers, last)
 
-    def forward(self, states: Tensor, images: Tensor | None = None, texts: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        states: Tensor,
+        images: Tensor | None = None,
+        words: Tensor | None = None,
+        told: Tensor | None = None,
+    ) -> Tensor:
         """Face states (F, hidden_size) -> parameter vectors (F, N), float32; see `face_parameters`.
 
-        images (F, hidden_size): mean token of the image of each, zeros (or None) without one; texts (F,
-        hidden_size): mean state of the text before each; not looked at unless the head reads them.
+        images (F, hidden_size): mean token of the image of each, zeros (or None) without one; words (F, T,
+        hidden_size) and told (F, T): see `TextReader`. Not looked at unless the head reads them.
 
         A tensor and no dataclass, because ZeRO-3 hooks only into tensors, tuples and dictionaries.
         """
         dtype = next(self.network.parameters()).dtype
         with torch.autocast(device_type=states.device.type, enabled=False):
-            inputs = [self.network[0](states.to(dtype))]
-            for norm, means in ((self.image_norm, images), (self.text_norm, texts)):
-                if norm is not None:
-                    inputs.append(norm((torch.zeros_like(states) if means is None else means).to(dtype)))
+            states = states.to(dtype)
+            inputs = [self.network[0](states)]
+            if self.image_norm is not None:
+                inputs.append(
+                    self.image_norm(torch.zeros_like(states) if images is None else images.to(dtype))
+                )
+            if self.text_reader is not None:
+                if words is None or told is None:
+                    raise ValueError("a face head that reads text needs the states of the words")
+                inputs.append(self.text_reader(states, words.to(dtype), told))
             offsets = self.network[1:](torch.cat(inputs, dim=1)).float() * self.scales
         moved = self.mean + offsets
         camera = list(self.layout.sizes).index("camera")
@@ -102,10 +115,14 @@ class FaceHead(nn.Module):
         return torch.cat([moved[:, :column], scale[:, None], moved[:, column + 1 :]], dim=1)
 
     def face_parameters(
-        self, states: Tensor, images: Tensor | None = None, texts: Tensor | None = None
+        self,
+        states: Tensor,
+        images: Tensor | None = None,
+        words: Tensor | None = None,
+        told: Tensor | None = None,
     ) -> FaceParameters:
-        """Face states, images and texts, as `forward` takes them -> parameters of F faces, float32."""
-        return FaceParameters.from_vector(self(states, images, texts), self.layout)
+        """Face states, images and words, as `forward` takes them -> parameters of F faces, float32."""
+        return FaceParameters.from_vector(self(states, images, words, told), self.layout)
 
 
 def _scale_vector(layout: ParameterLayout, scales: Mapping[str, Sequence[float]]) -> Tensor:

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel, ProcessorMixin
 
-from facegpt.errors import SampleError
+from facegpt.errors import ConfigError, SampleError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
@@ -21,6 +21,19 @@ from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
 from facegpt.model.tokens import add_face_token, face_positions, images_before
 from facegpt.model.weights import untie_vocabulary
 from facegpt.sample import FACE_TOKEN, Batch
+
+
+@dataclass
+class HiddenStates:
+    """What the language model makes of prompts or conversations.
+
+    states (N,T,H): after its last layer. words (N,T,H): after the layer that the face head reads text from,
+    None where it reads none. images (M,H): the mean token of each image; one row of zeros without any.
+    """
+
+    states: Tensor
+    words: Tensor | None
+    images: Tensor
 
 
 @dataclass
@@ -99,19 +112,20 @@ class FaceGPT(nn.Module):
             raise SampleError(
                 f"batch of {', '.join(batch.ids)}: {len(rows)} <FACE> tokens but {len(batch.faces)} targets"
             )
-        hidden, images = self.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
+        hidden = self.hidden_states(batch.input_ids, batch.attention_mask, batch.pixel_values)
 
         # The output layer only sees what is needed: (N,T,V) logits of a 7B model would be its largest tensor.
         label_rows, label_columns = torch.nonzero(batch.label_mask[:, 1:], as_tuple=True)
-        logits = self.vlm.get_output_embeddings()(hidden[label_rows, label_columns]).float()  # (K, V)
+        logits = self.vlm.get_output_embeddings()(hidden.states[label_rows, label_columns]).float()  # (K, V)
         labels = batch.input_ids[label_rows, label_columns + 1]
 
         num_faces = len(rows)
         if not num_faces:
-            rows, columns = rows.new_zeros(1), columns.new_zeros(1)
-        context = self.image_context(batch.input_ids, images, rows, columns)  # (F, H)
-        texts, _ = self.text_context(batch.input_ids, batch.attention_mask, hidden, rows, columns)  # (F, H)
-        vector = self.face_head(hidden[rows, columns], context, texts)  # (F, parameters)
+            rows, columns = rows.new_zeros(1), columns.new_full((1,), batch.input_ids.shape[1] - 1)
+        context = self.image_context(batch.input_ids, hidden.images, rows, columns)  # (F, H)
+        words = None if hidden.words is None else hidden.words[rows]  # (F, T, H)
+        told = self.told_words(batch.input_ids, batch.attention_mask, rows, columns)  # (F, T)
+        vector = self.face_head(hidden.states[rows, columns], context, words, told)  # (F, parameters)
         rows = rows[:num_faces]
         anchor = 0.0 * (vector.sum() + logits[:, :1].sum())
         if not num_faces:
@@ -125,10 +139,9 @@ class FaceGPT(nn.Module):
         attention_mask: Tensor,
         pixel_values: Tensor | None,
         cache: Cache | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Last hidden states (N,T,H) of prompts or conversations; `cache`, if given, is filled.
+    ) -> HiddenStates:
+        """Of prompts or conversations (N,T); `cache`, if given, is filled.
 
-        The second tensor (M,H) is the mean token of each image; one row of zeros without any.
         Raises SampleError when `<image>` tokens and images do not match.
         """
         model = self.vlm
@@ -149,7 +162,7 @@ class FaceGPT(nn.Module):
             is_image = (input_ids == model.config.image_token_id)[..., None]
             embeddings = embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
         means = features.float().unflatten(0, (max(images, 1), -1)).mean(dim=1)  # (M, H)
-        return self._language_states(embeddings, attention_mask, cache), means
+        return HiddenStates(*self._language_states(embeddings, attention_mask, cache), means)
 
     def image_context(self, input_ids: Tensor, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """What the face head sees of images (F,H): the mean token of the last one before each place.
@@ -160,27 +173,24 @@ class FaceGPT(nn.Module):
         which = images_before(is_image, rows, columns, vlm.image_token_count(self.processor))
         return images[which.clamp(min=0)] * (which >= 0)[:, None]
 
-    def text_context(
-        self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor, rows: Tensor, columns: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What the face head sees of the text: the mean state (F,H) up to and with each place.
-
-        hidden (N,T,H); rows, columns (F,). Padding and images are left out; the second tensor (F,1) is how
-        many states a mean is of. Zeros for a head that does not read text.
-        """
-        if not self.spec.head.reads_text:
-            return hidden.new_zeros(len(rows), hidden.shape[2]), hidden.new_zeros(len(rows), 1)
+    def told_words(self, input_ids: Tensor, attention_mask: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Which tokens (F,T) the face head reads: the text up to and with each place, without images."""
         is_text = attention_mask.bool() & (input_ids != self.vlm.config.image_token_id)
-        so_far = torch.arange(is_text.shape[1], device=rows.device) <= columns[:, None]
-        chosen = (is_text[rows] & so_far).float()  # (F, T)
-        counts = chosen.sum(dim=1, keepdim=True).clamp(min=1)
-        return torch.bmm(chosen[:, None], hidden[rows].float())[:, 0] / counts, counts
+        return is_text[rows] & (torch.arange(is_text.shape[1], device=rows.device) <= columns[:, None])
 
-    def next_states(self, tokens: Tensor, attention_mask: Tensor, cache: Cache) -> Tensor:
-        """States (N,t,H) of further text tokens (N,t); attention_mask (N,T+t) covers the cache and them."""
+    def next_states(
+        self, tokens: Tensor, attention_mask: Tensor, cache: Cache
+    ) -> tuple[Tensor, Tensor | None]:
+        """States and words (N,t,H), as in `HiddenStates`, of further text tokens (N,t).
+
+        attention_mask (N,T+t) covers the cache and them.
+        """
         return self._language_states(self.vlm.get_input_embeddings()(tokens), attention_mask, cache)
 
-    def _language_states(self, embeddings: Tensor, attention_mask: Tensor, cache: Cache | None) -> Tensor:
+    def _language_states(
+        self, embeddings: Tensor, attention_mask: Tensor, cache: Cache | None
+    ) -> tuple[Tensor, Tensor | None]:
+        layer = self.spec.head.text_layer
         # Counted from the first real token, so that padding on the left changes nothing.
         position_ids = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
         output = self.vlm.base_model(
@@ -189,8 +199,9 @@ class FaceGPT(nn.Module):
             position_ids=position_ids,
             past_key_values=cache,
             use_cache=cache is not None,
+            output_hidden_states=layer is not None,
         )
-        return output.last_hidden_state
+        return output.last_hidden_state, None if layer is None else output.hidden_states[layer]
 
 
 def build_facegpt(
@@ -208,15 +219,20 @@ def build_facegpt(
     LoRA, the two vocabulary rows of `<FACE>` (embedding and output layer) and the face head, all float32.
     Random initial values come from torch's global generator.
 
-    Raises ConfigError for LoRA targets or face-head scales that fit nothing, CheckpointError for a tokenizer
-    that cannot hold `<FACE>`.
+    Raises ConfigError for LoRA targets, face-head scales or a text layer that fit nothing, CheckpointError
+    for a tokenizer that cannot hold `<FACE>`.
     """
     head = head or FaceHeadSettings()
     vlm.freeze(backbone)
     fingerprint = backbone_fingerprint(backbone)
     face_token_id = _place_face_token(backbone, processor)
     hidden_size = vlm.vocabulary_tables(backbone)[0].shape[1]
-    head_options = (head.widths, head.scales, head.reads_image, head.reads_text)
+    layers = backbone.config.get_text_config().num_hidden_layers
+    if head.text_layer is not None and head.text_layer > layers:
+        raise ConfigError(
+            f"face_head.text_layer is {head.text_layer}, the language model has {layers} layers"
+        )
+    head_options = (head.widths, head.scales, head.reads_image, head.text_layer is not None)
     face_head = FaceHead(hidden_size, layout, mean, *head_options)
     face_head.to(backbone.device)
     if lora is not None:

@@ -10,7 +10,7 @@ from transformers import DynamicCache
 
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.chat_format import chat_format
-from facegpt.model.facegpt import FaceGPT
+from facegpt.model.facegpt import FaceGPT, HiddenStates
 
 
 @dataclass
@@ -60,10 +60,7 @@ def generate(
     try:
         prompts = (input_ids, attention_mask, pixel_values)
         tokens, emitted = _decode(model, *prompts, max_new_tokens, temperature, generator, synced_gpus)
-        read = [emitted.states, emitted.images, emitted.texts]
-        if not len(emitted.rows):  # under ZeRO-3 every rank has to run the head: a row that nobody reads
-            read = [tensor.new_zeros(1, tensor.shape[1]) for tensor in read]
-        faces = model.face_head.face_parameters(*read)
+        faces = model.face_head.face_parameters(emitted.states, emitted.images, emitted.words, emitted.told)
     finally:
         model.train(training)
     return [_reply(model, row, tokens[row], emitted, faces) for row in range(len(tokens))]
@@ -86,14 +83,16 @@ def end_token_ids(model: FaceGPT) -> list[int]:
 class EmittedFaces:
     """Every `<FACE>` of a run: its row (F,), the state that predicted it (F,H) and its probability (F,).
 
-    images (F,H): mean token of the last image of the row, zeros without one. texts (F,H): mean state of the
-    text up to there.
+    images (F,H): mean token of the last image of the row, zeros without one. words (F,T,H), told (F,T): the
+    text up to there, for a face head that reads it. Where no face was said, all but `rows` and
+    `probabilities` have one row of the first prompt, which nobody reads: under ZeRO-3 every rank has to run the head.
     """
 
     rows: Tensor
     states: Tensor
     images: Tensor
-    texts: Tensor
+    words: Tensor | None
+    told: Tensor
     probabilities: Tensor
 
 
@@ -110,41 +109,59 @@ def _decode(
     """Token ids of each row, up to and with its end token, and the faces emitted on the way."""
     ends = torch.tensor(end_token_ids(model), device=input_ids.device)
     cache = DynamicCache(config=model.vlm.config.get_text_config())
-    hidden, images = model.hidden_states(input_ids, attention_mask, pixel_values, cache)
-    everyone = torch.arange(len(input_ids), device=input_ids.device)
-    last = torch.full_like(everyone, input_ids.shape[1] - 1)
-    context = model.image_context(input_ids, images, everyone, last)  # (N, H)
-    text, count = model.text_context(input_ids, attention_mask, hidden, everyone, last)  # (N, H), (N, 1)
-    state = hidden[:, -1]  # (N, H)
+    hidden = model.hidden_states(input_ids, attention_mask, pixel_values, cache)
     unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     lengths = torch.zeros_like(unfinished, dtype=torch.int64)
+    states = [hidden.states[:, -1]]  # (N, H) each: what predicts a token
+    words = [] if hidden.words is None else [hidden.words]  # (N, T, H), then (N, 1, H) each
     chosen: list[Tensor] = []
-    rows, states, texts, probabilities = [], [], [], []
-    while len(chosen) < max_new_tokens:
-        logits = model.vlm.get_output_embeddings()(state).float()  # (N, V)
-        likely = logits.softmax(dim=-1)[:, model.face_token_id]
+    likely: list[Tensor] = []
+    while True:
+        logits = model.vlm.get_output_embeddings()(states[-1]).float()  # (N, V)
+        likely.append(logits.softmax(dim=-1)[:, model.face_token_id])
         token = _choose(mask_forbidden(logits, model, ends), temperature, generator)
         token = torch.where(unfinished, token, ends[0])  # what a finished row repeats, nobody reads
         chosen.append(token)
         lengths += unfinished
-        emitting = torch.nonzero(token == model.face_token_id)[:, 0]
-        rows.append(emitting)
-        states.append(state[emitting])
-        texts.append(text[emitting])
-        probabilities.append(likely[emitting])
         unfinished = unfinished & ~torch.isin(token, ends)
         if not any_unfinished(unfinished, synced_gpus) or len(chosen) == max_new_tokens:
             break
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], dim=1)
-        state = model.next_states(token[:, None], attention_mask, cache)[:, -1]
-        count = count + 1
-        text = text + (state.float() - text) / count  # the mean of one state more
-    table = torch.stack(chosen, dim=1).cpu()  # (N, steps)
-    where = torch.cat(rows)
-    emitted = EmittedFaces(
-        where, torch.cat(states), context[where], torch.cat(texts), torch.cat(probabilities)
+        state, word = model.next_states(token[:, None], attention_mask, cache)
+        states.append(state[:, -1])
+        words += [] if word is None else [word]
+    table = torch.stack(chosen, dim=1)  # (N, steps)
+    said = HiddenStates(torch.stack(states, dim=1), torch.cat(words, dim=1) if words else None, hidden.images)
+    emitted = _emitted(model, input_ids, attention_mask, table, said, torch.stack(likely, dim=1))
+    return [table[row, :length].cpu() for row, length in enumerate(lengths.tolist())], emitted
+
+
+def _emitted(
+    model: FaceGPT,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    table: Tensor,
+    said: HiddenStates,
+    likely: Tensor,
+) -> EmittedFaces:
+    """The faces in answers (N,steps) to prompts (N,T); said.states (N,steps,H), said.words (N,T+steps-1,H).
+
+    attention_mask (N,T+steps-1); likely (N,steps): the probability of `<FACE>` in each place.
+    """
+    rows, steps = torch.nonzero(table == model.face_token_id, as_tuple=True)
+    probabilities = likely[rows, steps]
+    if not len(rows):
+        rows, steps = rows.new_zeros(1), steps.new_zeros(1)
+    ids = torch.cat([input_ids, table[:, :-1]], dim=1)  # as many as there are states
+    columns = input_ids.shape[1] - 1 + steps  # of the states that predicted them
+    return EmittedFaces(
+        rows[: len(probabilities)],
+        said.states[rows, steps],
+        model.image_context(ids, said.images, rows, columns),
+        None if said.words is None else said.words[rows],
+        model.told_words(ids, attention_mask, rows, columns),
+        probabilities,
     )
-    return [table[row, :length] for row, length in enumerate(lengths.tolist())], emitted
 
 
 def mask_forbidden(logits: Tensor, model: FaceGPT, ends: Tensor) -> Tensor:

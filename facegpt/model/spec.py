@@ -48,18 +48,23 @@ class LoraSettings:
 class FaceHeadSettings:
     """Hidden widths (None: one layer of the backbone's width), output scales, what it reads; see `FaceHead`.
 
+    text_layer: the layer of the language model, from 1, whose states are the words that the head reads; None:
+    it reads no text. The middle layers know words best, the last one what comes next.
     Raises ConfigError for widths or scales that are no numbers or too large.
     """
 
     widths: tuple[int, ...] | None = None
     scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
     reads_image: bool = False
-    reads_text: bool = False
+    text_layer: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("reads_image", "reads_text"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"face_head.{name} is {getattr(self, name)!r}; it is true or false")
+        if not isinstance(self.reads_image, bool):
+            raise ConfigError(f"face_head.reads_image is {self.reads_image!r}; it is true or false")
+        if self.text_layer is not None and not (_is_whole(self.text_layer) and self.text_layer >= 1):
+            raise ConfigError(
+                f"face_head.text_layer is {self.text_layer!r}; give the number of a layer, 1 or more, or null"
+            )
         widths = self.widths or ()
         if not all(_is_whole(width) and 1 <= width <= LARGEST_WIDTH for width in widths):
             raise ConfigError(f"face_head.widths is {list(widths)}; give numbers from 1 to {LARGEST_WIDTH}")

@@ -90,6 +90,12 @@ def feeling(facts: Facts) -> str | None:
     return "neutral" if still else None
 
 
+def looks(facts: Facts, rng: random.Random, count: int = 1) -> list[str]:
+    """At most `count` different adjectives for the feeling of a face, none where no feeling is clear."""
+    felt = feeling(facts)
+    return list(dict.fromkeys(WORDS.raw(rng, f"{felt}_a") for _ in range(count))) if felt else []
+
+
 def describe_freely(facts: Facts, rng: random.Random, count: int = 1) -> list[str]:
     """`count` whole texts about one face, of one to all aspects; the forms are those of `text_form`."""
     known, felt = features(facts), feeling(facts)

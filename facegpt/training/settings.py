@@ -40,19 +40,19 @@ class FaceHeadOptions:
     widths: of the hidden layers; null: one layer of the backbone's width.
     scales: group of parameters -> output scale, one number or one for each of its parameters.
     reads_image: whether the face head sees the mean image token beside the face state.
-    reads_text: whether it sees the mean state of the text before the face.
+    text_layer: of the language model, from 1, whose states of the text before the face it reads; null: none.
     """
 
     widths: list[int] | None = None
     scales: dict[str, list[float]] = field(default_factory=dict)
     reads_image: bool = False
-    reads_text: bool = False
+    text_layer: int | None = None
 
     def settings(self) -> FaceHeadSettings:
         """As the model takes them; ConfigError for widths or scales that are too large or no numbers."""
         scales = {name: tuple(values) for name, values in self.scales.items()}
         widths = None if self.widths is None else tuple(self.widths)
-        return FaceHeadSettings(widths, scales, self.reads_image, self.reads_text)
+        return FaceHeadSettings(widths, scales, self.reads_image, self.text_layer)
 
 
 @dataclass

@@ -122,6 +122,8 @@ def test_a_broken_row_is_named_when_it_is_read(tmp_path):
         '{"id": "a", "conversation": [["only a question"]]}',
         '{"id": "a", "texts": "one"}',
         '{"id": "a", "texts": [" "]}',
+        '{"id": "a", "looks": [3]}',
+        '{"id": "a", "looks": [""]}',
         '{"id": "a", "texts": ["' + "x" * 10_001 + '"]}',
     ],
 )

@@ -90,6 +90,7 @@ def test_every_epoch_draws_another_of_the_texts_and_sometimes_two_faces(tmp_path
     (path / "descriptions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = TextToFace(read_records(path), 32)
     assert len(source) == 4 and source.records[1].texts == texts_of[1]
+    assert all("look" not in texts(source.sample(1, epoch))[1].split("<FACE>")[0] for epoch in range(20))
     counts = []
     for epoch in range(80):
         sample = source.sample(1, epoch)
@@ -100,6 +101,17 @@ def test_every_epoch_draws_another_of_the_texts_and_sometimes_two_faces(tmp_path
         counts.append((len(sample.messages), len(sample.faces)))
     assert set(counts) == {(2, 1), (2, 2), (4, 2)} and 0.1 < 1 - counts.count((2, 1)) / 80 < 0.35
     assert len({texts(source.sample(1, epoch))[0] for epoch in range(20)}) > 15
+
+
+def test_the_answer_names_what_the_described_face_seems_to_feel_before_the_face(tmp_path):
+    path = write_shards(tmp_path, [face_row(0)])
+    row = {"id": "face-0", "texts": ["She has a big grin."], "looks": ["glad", "happy"]}
+    (path / "descriptions.jsonl").write_text(json.dumps(row) + "\n")
+    source = TextToFace(read_records(path), 32, several_rate=0.0)
+    assert source.records[0].looks == ["glad", "happy"]
+    answers = [texts(source.sample(0, epoch))[1] for epoch in range(40)]
+    assert {answer.split("<FACE>")[0].split()[:2] == ["She", "looks"] for answer in answers} == {True}
+    assert {word for answer in answers for word in ("glad", "happy") if word in answer} == {"glad", "happy"}
 
 
 def turn(role, value):

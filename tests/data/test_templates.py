@@ -123,7 +123,7 @@ def test_two_faces_have_two_places_in_the_answer():
 
 def test_no_rule_of_the_requests_is_missing_or_in_a_circle():
     slots = dict.fromkeys(["description", "who", "features", "act", "first", "second", "question"], "x")
-    slots |= {"answered": "x"} | templates.PRONOUNS[0]
+    slots |= {"answered": "x", "feeling": "x"} | templates.PRONOUNS[0]
     rng = random.Random(0)
     for rule in REQUESTS.rules:
         assert REQUESTS.count(rule) >= 1

@@ -49,7 +49,7 @@ def test_losses_are_those_of_one_answer_after_the_other() -> None:
         ids = collate_prompts([sample], model.processor).input_ids
         for number, token in enumerate(reply.ids.tolist()):
             with torch.no_grad():
-                hidden = model.hidden_states(ids, torch.ones_like(ids), None)[0][0, -1]
+                hidden = model.hidden_states(ids, torch.ones_like(ids), None).states[0, -1]
                 chances = model.vlm.get_output_embeddings()(hidden).softmax(-1)
             assert losses[number].item() == pytest.approx(-math.log(chances[token]), abs=1e-4)
             ids = torch.cat([ids, torch.tensor([[token]])], 1)

@@ -9,7 +9,7 @@ import torch
 from small_facegpt import LAYOUT, LORA, make_batch, pixels, question, small_facegpt
 from torch import nn
 
-from facegpt.errors import SampleError
+from facegpt.errors import ConfigError, SampleError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.backbone import vision_tower
 from facegpt.model.facegpt import FaceGPT
@@ -19,7 +19,9 @@ from facegpt.sample import Batch, FaceTargets
 
 @pytest.fixture(scope="module", params=[False, True], ids=["state", "state, image and text"])
 def model(request: pytest.FixtureRequest) -> FaceGPT:
-    return small_facegpt(head=FaceHeadSettings(reads_image=request.param, reads_text=request.param))
+    return small_facegpt(
+        head=FaceHeadSettings(reads_image=request.param, text_layer=1 if request.param else None)
+    )
 
 
 def answer(model: FaceGPT, text: str) -> list[int]:
@@ -106,17 +108,32 @@ def test_the_image_matters(model: FaceGPT) -> None:
     assert torch.allclose(first[1:], second[1:], atol=1e-5)
 
 
-def test_the_mean_of_the_text_leaves_out_images_padding_and_what_comes_later() -> None:
-    model = small_facegpt(head=FaceHeadSettings(reads_text=True))
+def test_the_words_of_a_face_leave_out_images_padding_and_what_comes_later() -> None:
+    model = small_facegpt(head=FaceHeadSettings(text_layer=2))
     word, image, pad = 10, int(model.vlm.config.image_token_id), int(model.processor.tokenizer.pad_token_id)
     ids = torch.tensor([[pad, word, image, word, word], [word, word, word, image, pad]])
-    mask = (ids != pad).long()
-    hidden = torch.randn(2, 5, 3)
     rows, columns = torch.tensor([0, 0, 1]), torch.tensor([4, 3, 3])
-    means, counts = model.text_context(ids, mask, hidden, rows, columns)
-    expected = [hidden[0, [1, 3, 4]].mean(0), hidden[0, [1, 3]].mean(0), hidden[1, :3].mean(0)]
-    torch.testing.assert_close(means, torch.stack(expected))
-    assert counts[:, 0].tolist() == [3, 2, 3]
+    told = model.told_words(ids, (ids != pad).long(), rows, columns)
+    assert told.long().tolist() == [[0, 1, 0, 1, 1], [0, 1, 0, 1, 0], [1, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_the_words_are_the_states_after_the_named_layer(layer: int) -> None:
+    model = small_facegpt(head=FaceHeadSettings(text_layer=layer))
+    seen = {}
+    layers = model.vlm.get_decoder().layers
+    handle = layers[layer - 1].register_forward_hook(lambda *call: seen.update(output=call[2]))
+    batch = text_batch(model)
+    words = model.hidden_states(batch.input_ids, batch.attention_mask, None).words
+    handle.remove()
+    output = seen["output"][0] if isinstance(seen["output"], tuple) else seen["output"]
+    expected = output if layer < len(layers) else model.vlm.get_decoder().norm(output)
+    torch.testing.assert_close(words, expected)
+
+
+def test_a_layer_that_is_not_there_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="text_layer is 3, the language model has 2 layers"):
+        small_facegpt(head=FaceHeadSettings(text_layer=3))
 
 
 def test_a_batch_without_a_face_gives_the_mean_face_as_dummy(model: FaceGPT) -> None:

@@ -18,7 +18,9 @@ from facegpt.model.tokens import face_positions
 
 @pytest.fixture(scope="module", params=[False, True], ids=["state", "state, image and text"])
 def model(request: pytest.FixtureRequest) -> FaceGPT:
-    return small_facegpt(head=FaceHeadSettings(reads_image=request.param, reads_text=request.param))
+    return small_facegpt(
+        head=FaceHeadSettings(reads_image=request.param, text_layer=1 if request.param else None)
+    )
 
 
 def prompts(model: FaceGPT, images: bool) -> list[list[int]]:

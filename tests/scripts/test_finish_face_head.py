@@ -18,25 +18,39 @@ RECIPE = load_recipe("scripts/finish_face_head.py")
 @pytest.mark.parametrize("reads_image", [False, True])
 def test_a_head_that_begins_to_read_text_says_the_same_first(reads_image: bool, tmp_path: Path) -> None:
     model = small_facegpt(head=FaceHeadSettings(reads_image=reads_image))
-    states, images, texts = torch.randn(3, 5, model.face_head.network[0].normalized_shape[0]).unbind()
+    width = model.face_head.network[0].normalized_shape[0]
+    states, images = torch.randn(2, 5, width).unbind()
+    words, told = torch.randn(5, 7, width), torch.arange(7) < torch.tensor([[7], [1], [3], [5], [2]])
     with torch.no_grad():
         before = model.face_head(states, images)
-        RECIPE.let_it_read_text(model)
-        assert torch.equal(model.face_head(states, images, texts), before)
+        RECIPE.let_it_read_text(model, 1)
+        assert torch.equal(model.face_head(states, images, words, told), before)
         torch.nn.init.normal_(model.face_head.network[1].weight)
-        after = model.face_head(states, images, texts)
-        assert not torch.allclose(model.face_head(states, images, -texts), after)
+        after = model.face_head(states, images, words, told)
+        assert not torch.allclose(model.face_head(states, images, -words, told), after)
     save_checkpoint(model, tmp_path / "checkpoint", "builtin-1")
     loaded, _ = load_facegpt(tmp_path / "checkpoint", None, dtype="float32", backbone=small_backbone(8))
+    assert loaded.spec.head.text_layer == 1
     with torch.no_grad():
-        assert torch.equal(loaded.face_head(states, images, texts), after)
+        assert torch.equal(loaded.face_head(states, images, words, told), after)
+
+
+def test_the_words_of_faces_are_those_that_were_stored() -> None:
+    lengths = torch.tensor([3, 1, 2])
+    faces = {"states": torch.zeros(3, 1), "images": torch.zeros(3, 1), "words": torch.arange(6.0)[:, None]}
+    faces |= {"length": lengths, "first": lengths.cumsum(0) - lengths}
+    _, _, words, told = RECIPE.read_by_the_head(faces, torch.tensor([2, 0, 1]))
+    assert [row[kept, 0].tolist() for row, kept in zip(words, told, strict=True)] == [[4, 5], [0, 1, 2], [3]]
 
 
 def test_rendered_pictures_come_under_the_words_of_photographs() -> None:
-    faces = {name: torch.arange(6.0)[:, None] for name in ("states", "texts", "images", "truth")}
+    faces = {name: torch.arange(6.0)[:, None] for name in ("states", "first", "length", "images", "truth")}
+    faces["words"] = torch.zeros(30, 1)
     faces["shown"] = torch.tensor([False, False, True, True, False, False])
     more = RECIPE.with_rendered(faces, -torch.ones(20, 1), torch.full((20, 1), 9.0))
-    assert all(len(values) == 26 for values in more.values()) and bool(more["shown"][6:].all())
-    assert set(more["states"][6:, 0].tolist()) == {2.0, 3.0} == set(more["texts"][6:, 0].tolist())
-    assert torch.equal(more["states"][6:], more["texts"][6:]), "state and text of one request"
+    assert all(len(values) == 26 for name, values in more.items() if name != "words") and bool(
+        more["shown"][6:].all()
+    )
+    assert set(more["states"][6:, 0].tolist()) == {2.0, 3.0} == set(more["first"][6:, 0].tolist())
+    assert torch.equal(more["states"][6:], more["length"][6:]), "state and text of one request"
     assert bool((more["images"][6:] == -1).all()) and bool((more["truth"][6:] == 9).all())

@@ -12,7 +12,7 @@ import torch
 from facegpt.data.grammar import FOLDER, read_grammar
 from facegpt.data.templates import text_form
 from facegpt.head.model import HeadModel
-from facegpt.standins.descriptions import MOVEMENTS, WORDS, describe_freely, features, feeling
+from facegpt.standins.descriptions import MOVEMENTS, WORDS, describe_freely, features, feeling, looks
 from facegpt.standins.language import Facts, read_facts
 from facegpt.standins.situations import SITUATIONS
 from facegpt.standins.synthetic import ARCHETYPES, SHOWN_BY, sample_parameters
@@ -52,6 +52,9 @@ def test_the_feeling_is_that_of_the_archetype() -> None:
         for kind in kinds:
             assert feeling(showing(**ARCHETYPES[kind][0])) == name
     assert feeling(showing(mouthPucker=0.8)) is None
+    assert looks(showing(mouthPucker=0.8), random.Random(0), 5) == []
+    said = looks(showing(**ARCHETYPES["anger"][0]), random.Random(0), 50)
+    assert len(said) == len(set(said)) >= 5 and {"angry", "furious"} <= set(said)
 
 
 def test_sides_are_the_persons_own() -> None:
