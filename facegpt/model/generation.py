@@ -85,7 +85,8 @@ class EmittedFaces:
 
     images (F,H): mean token of the last image of the row, zeros without one. words (F,T,H), told (F,T): the
     text up to there, for a face head that reads it. Where no face was said, all but `rows` and
-    `probabilities` have one row of the first prompt, which nobody reads: under ZeRO-3 every rank has to run the head.
+    `probabilities` have one row of the first prompt, which nobody reads: under ZeRO-3 every rank has to run
+    the head.
     """
 
     rows: Tensor
