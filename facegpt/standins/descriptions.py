@@ -155,7 +155,7 @@ def _noun(
 def _notes(chosen: list[Feature], felt: str | None, person: dict[str, str], rng: random.Random) -> str:
     """Features alone: "angry, knitted brows, head tilted to the left"."""
     told = [WORDS.raw(rng, f"{felt}_a")] if felt else []
-    told += [_bare(phrase(feature, "n", person, rng)) for feature in chosen if feature.can("n")]
+    told += [bare(phrase(feature, "n", person, rng)) for feature in chosen if feature.can("n")]
     return rng.choice([", ", ", ", "; "]).join(told) or "face"
 
 
@@ -309,7 +309,7 @@ def _sides(side: str) -> dict[str, str]:
     return {"side": side, "other": "right" if side == "left" else "left"} if side else {}
 
 
-def _bare(phrase: str) -> str:
+def bare(phrase: str) -> str:
     """Without its article."""
     first, _, rest = phrase.partition(" ")
     return rest if first in ("a", "an", "the") and rest else phrase

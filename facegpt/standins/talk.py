@@ -2,7 +2,8 @@
 
 They touch the same topics as the requests for faces (facegpt/data/wording/requests.yaml), so that only the
 wish for a face tells the two apart. What the picture does not show (hair, clothes, the place) is said to be
-unseen.
+unseen. wording/talk.yaml asks what the facts say; wording/photo_talk.yaml asks whatever people ask of a
+photograph, and its answers take what they need from the facts and from wording/moods.yaml.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import random
 
 from facegpt.data.grammar import hasty, read_grammar, tidy
 from facegpt.data.templates import HASTY, PRONOUNS
-from facegpt.standins.descriptions import Feature, features, feeling, join, phrase, plain
+from facegpt.standins.descriptions import WORDS, Feature, bare, features, feeling, join, phrase, plain
 from facegpt.standins.language import Facts
 
 TALK = read_grammar("talk")
+PHOTO_TALK = read_grammar("photo_talk")
+MOODS = read_grammar("moods")
 ASKED_FEELINGS = {
     "happy": "happiness", "friendly": "happiness", "good mood": "happiness", "sad": "sadness",
     "upset": "sadness",
@@ -27,23 +30,70 @@ TOPICS = [
     "direction",
     "tilt", "skin", "beard", "shape", "light", "person", "person", "hair", "clothes", "place", "other",
 ]  # fmt: skip
+PHOTO_TOPICS = [rule for rule in PHOTO_TALK.rules if f"{rule}_answer" in PHOTO_TALK.rules]
 
 
 def talk_about(facts: Facts, rng: random.Random, count: int) -> list[tuple[str, str]]:
-    """`count` (question, answer) pairs about one face's photograph, on different topics while there are."""
-    order = rng.sample(TOPICS, len(TOPICS))
-    topics = list(dict.fromkeys(order)) * (1 + count // len(set(TOPICS)))
-    return [_pair(topic, facts, rng) for topic in topics[:count]]
+    """`count` (question, answer) pairs about one face's photograph, on different topics while there are.
+
+    Half of them are of TOPICS and half of PHOTO_TOPICS, in turns.
+    """
+    groups = [list(dict.fromkeys(rng.sample(group, len(group)))) for group in (TOPICS, PHOTO_TOPICS)]
+    rng.shuffle(groups)
+    topics = [groups[n % 2][n // 2 % len(groups[n % 2])] for n in range(count)]
+    return [_pair(topic, facts, rng) for topic in topics]
 
 
 def _pair(topic: str, facts: Facts, rng: random.Random) -> tuple[str, str]:
     person = rng.choice(PRONOUNS[:2])
+    if topic in PHOTO_TALK.rules:
+        question = PHOTO_TALK.say(rng, topic, **person)
+        answer = PHOTO_TALK.say(rng, f"{topic}_answer", **_known(facts, person, rng))
+        return hasty(question) if rng.random() < HASTY else question, answer
     question = TALK.say(rng, topic, **person)
     if topic in UNSEEN:
         answer = TALK.say(rng, UNSEEN[topic], **person)
     else:
         answer = _answer(topic, question.lower(), facts, person, rng)
     return hasty(question) if rng.random() < HASTY else question, answer
+
+
+def _known(facts: Facts, person: dict[str, str], rng: random.Random) -> dict[str, str]:
+    """The slots of photo_talk.yaml: pronouns, the facts in words, and what goes with the mood."""
+    told: dict[str, list[Feature]] = {}
+    for feature in features(facts):
+        told.setdefault(feature.aspect, []).append(feature)
+    moves, pose, (light, tint) = told["expression"], told["pose"], told["light"]
+
+    def nouns(chosen: list[Feature]) -> list[str]:
+        return [phrase(feature, "n", person, rng) for feature in chosen]
+
+    mood = feeling(facts) or "mixed"
+    words = MOODS if mood == "mixed" else WORDS
+    movements, turns = nouns(moves[: rng.randint(1, 2)]), nouns(pose[:1])
+    goes_with_it = {
+        rule.removeprefix(f"{mood}_"): MOODS.raw(rng, rule, **person)
+        for rule in MOODS.rules
+        if rule.startswith(f"{mood}_")
+    }
+    return {
+        **goes_with_it,
+        **person,
+        "feel": words.raw(rng, f"{mood}_is", **person),
+        "adj": words.raw(rng, f"{mood}_a"),
+        "look": words.raw(rng, f"{mood}_n"),
+        "moves": phrase(moves[0], "is", person, rng),
+        "movement": join(movements, rng),
+        "act": phrase(moves[0], "do", person | {"she": "you", "hers": "your"}, rng),
+        "poses": phrase(pose[0], "is", person, rng),
+        "pose": join(turns, rng),
+        "lit": phrase(light, "is", person, rng),
+        "light": phrase(light, "n", person, rng),
+        "tint": phrase(tint, "n", person, rng),
+        "colors": join(nouns(told["color"][:2]), rng),
+        "shape": join(nouns(told.get("shape", [])[:2]), rng) or PHOTO_TALK.raw(rng, "shapeless"),
+        "notes": ", ".join(bare(noun) for noun in movements + turns),
+    }
 
 
 def _answer(topic: str, question: str, facts: Facts, person: dict[str, str], rng: random.Random) -> str:

@@ -49,6 +49,6 @@ def test_circles_and_unknown_names_are_named():
         grammar(a="{b}").say(random.Random(0), "a")
 
 
-@pytest.mark.parametrize("name", ["requests", "descriptions", "talk", "questions"])
+@pytest.mark.parametrize("name", ["requests", "descriptions", "talk", "photo_talk", "moods", "questions"])
 def test_the_shipped_grammars_are_read(name: str):
     assert len(read_grammar(name).rules) > 20

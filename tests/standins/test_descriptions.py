@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from facegpt.data.grammar import FOLDER, read_grammar
-from facegpt.data.templates import text_form
+from facegpt.data.templates import PRONOUNS, text_form
 from facegpt.head.model import HeadModel
 from facegpt.standins.descriptions import MOVEMENTS, WORDS, describe_freely, features, feeling, looks
 from facegpt.standins.language import Facts, read_facts
 from facegpt.standins.situations import SITUATIONS
 from facegpt.standins.synthetic import ARCHETYPES, SHOWN_BY, sample_parameters
-from facegpt.standins.talk import TALK, TOPICS, talk_about
+from facegpt.standins.talk import MOODS, PHOTO_TALK, PHOTO_TOPICS, TALK, TOPICS, _known, talk_about
 
 HEAD = HeadModel.open("builtin")
 NEUTRAL = read_facts(HEAD, HEAD.mean_parameters())[0]
@@ -102,12 +102,46 @@ def test_there_are_hundreds_of_questions_and_no_answer_is_a_face(faces: list[Fac
     assert all(answer and "<" not in question + answer for question, answer in pairs)
 
 
+def test_every_line_about_a_photograph_can_be_said(faces: list[Facts]) -> None:
+    """With what is known of a face of every mood; the moods have the same words to offer."""
+    rng, person = random.Random(3), PRONOUNS[1]
+    assert len(PHOTO_TOPICS) >= 40 and not set(PHOTO_TOPICS) & set(TOPICS)
+    by_mood = {feeling(facts) or "mixed": facts for facts in [*faces, NEUTRAL, showing(eyeBlink=1.0)]}
+    assert by_mood.keys() == {*SHOWN_BY, "neutral", "sleepy", "mixed"}
+    names = [{rule.removeprefix(f"{mood}_") for rule in MOODS.rules if rule.startswith(f"{mood}_")}
+             for mood in by_mood]  # fmt: skip
+    assert all(found - {"is", "a", "n"} == names[0] - {"is", "a", "n"} for found in names)
+    for facts in by_mood.values():
+        known = _known(facts, person, rng)
+        for topic in PHOTO_TOPICS:
+            questions, answers = PHOTO_TALK.rules[topic], PHOTO_TALK.rules[f"{topic}_answer"]
+            assert 6 <= len(questions) <= 15 and 3 <= len(answers) <= 8, topic
+            said = [PHOTO_TALK._line(rng, line, person | {"photo": "it"}, 0) for line in questions]
+            said += [PHOTO_TALK._line(rng, line, known, 0) for line in answers]
+            assert all(text.strip() and not set("{}[]|<>") & set(text) for text in said)
+
+
+def test_half_of_the_talk_is_whatever_people_ask_and_its_answers_follow_the_face() -> None:
+    asked = [talk_about(NEUTRAL, random.Random(seed), 6) for seed in range(50)]
+    assert all(len({question for question, _ in pairs}) == 6 for pairs in asked)
+
+    def told(facts: Facts) -> str:
+        return " ".join(
+            answer for seed in range(50) for _, answer in talk_about(facts, random.Random(seed), 40)
+        )
+
+    glad, afraid = (told(showing(**ARCHETYPES[kind][0])) for kind in ("smile", "fear"))
+    assert re.search("happy|cheerful", glad) and not re.search("frightened|terrified", glad)
+    assert re.search("frightened|terrified", afraid) and not re.search("cheerful|beaming", afraid)
+
+
 def test_no_situation_is_ever_said_where_faces_are_trained(faces: list[Facts]) -> None:
     """The events themselves stay out, and words that tell of such."""
     rng = random.Random(2)
     events = [text for texts in SITUATIONS.values() for text in texts]
     told = r"\b(won\b|lottery|lost|cancelled|flight|exam|died|funeral|wedding|robbed|fired|insulted|promot)"
-    bodies = [(FOLDER / f"{name}.yaml").read_text().lower() for name in ("requests", "descriptions", "talk")]
+    files = ("requests", "descriptions", "talk", "photo_talk", "moods")
+    bodies = [(FOLDER / f"{name}.yaml").read_text().lower() for name in files]
     texts = [text.lower() for facts in faces for text in describe_freely(facts, rng, 10)]
     for text in [*bodies, *texts]:
         assert not any(event in text for event in events)
