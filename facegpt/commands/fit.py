@@ -61,7 +61,7 @@ class FitCommandSettings:
     landmarks: its landmarks, .pts or .npy, in pixels of the image.
     out: folder for the results.
     head: "builtin" or a head file (FLAME .pkl, .npz, .safetensors).
-    recognizer: "tiny", an ArcFace file, or "none": no perceptual loss.
+    recognizer: "tiny", "sface" (fetched), an ArcFace file, or "none": no perceptual loss.
     size: side of the crop in pixels, 32 to 2048.
     rigged: write a rigged GLB too.
     """

@@ -17,8 +17,9 @@ from torch import Tensor
 from facegpt.errors import ConfigError, LandmarkError
 
 ALIGNED_SIZE = 112
-# ArcFace's template (left eye in the image, right eye, nose tip, mouth corners). It is published in OpenCV
-# coordinates, where the first pixel's centre is (0, 0); ours is (0.5, 0.5), hence the shift in `align_face`.
+# ArcFace's template, which SFace shares (left eye in the image, right eye, nose tip, mouth corners). It is
+# published in OpenCV coordinates, where the first pixel's centre is (0, 0); ours is (0.5, 0.5), hence the
+# shift in `align_face`.
 _TEMPLATE = (
     (38.2946, 51.6963),
     (73.5318, 51.5014),

@@ -1,4 +1,4 @@
-"""Run an ONNX recogniser (insightface's `w600k_r50.onnx` and its kin) as differentiable torch operations."""
+"""Run an ONNX recogniser (insightface's `w600k_r50.onnx`, OpenCV's SFace) as differentiable torch."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ _OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "PRelu": lambda attributes, x, slope: torch.where(x >= 0, x, slope * x),
     "Relu": lambda attributes, x: F.relu(x),
     "Add": lambda attributes, a, b: a + b,
+    "Sub": lambda attributes, a, b: a - b,
+    "Mul": lambda attributes, a, b: a * b,
     "Flatten": lambda attributes, x: x.flatten(attributes.get("axis", 1)),
     "Gemm": _gemm,
     "Identity": lambda attributes, x: x,
@@ -59,8 +61,10 @@ class OnnxNetwork(nn.Module):
     """Aligned faces (B,3,112,112) in [-1,1] -> features (B,D), by the nodes of an ONNX graph.
 
     Raises CheckpointError, naming the file, for a broken file, an operation it does not know, a graph that
-    does not take such faces or needs more than `MOST_VALUES` numbers for one. Networks that normalise the
-    image inside (a leading Sub and Mul) count as unknown.
+    does not take such faces or needs more than `MOST_VALUES` numbers for one.
+
+    A network that begins by subtracting normalises bytes by itself (those converted from MXNet, SFace among
+    them): it is fed 0 to 255. insightface tells them apart likewise.
     """
 
     def __init__(self, path: str | Path):
@@ -77,6 +81,7 @@ class OnnxNetwork(nn.Module):
             )
         ((self.input, shape),) = graph.inputs.items()
         self.nodes, self.output = graph.nodes, graph.outputs[0]
+        self.reads_bytes = [node.op for node in graph.nodes if self.input in node.inputs][:1] == ["Sub"]
         if any(size not in (None, wanted) for size, wanted in zip(shape[1:], FACE_SHAPE, strict=False)):
             raise CheckpointError(
                 f"{path}: the network reads images {shape[1:]}, aligned faces are {FACE_SHAPE}; use another"
@@ -103,7 +108,7 @@ class OnnxNetwork(nn.Module):
 
     def _run(self, values: dict[str, Tensor], aligned: Tensor) -> dict[str, Tensor]:
         """Every value of the graph by name, from its weights and the input."""
-        values[self.input] = aligned
+        values[self.input] = (aligned + 1) * 127.5 if self.reads_bytes else aligned
         for node in self.nodes:
             arguments = [values[name] if name else None for name in node.inputs]
             values[node.outputs[0]] = _OPERATIONS[node.op](node.attributes, *arguments)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from facegpt.errors import CheckpointError, ConfigError
+from facegpt.parts import part_path
 from facegpt.perception.align import ALIGNED_SIZE
 from facegpt.perception.iresnet import iresnet_from_state
 from facegpt.perception.onnx_file import LARGEST_FILE
@@ -62,19 +63,24 @@ def check_recognizer(recognizer: Recognizer) -> None:
 
 
 def load_recognizer(name_or_path: str | Path) -> Recognizer:
-    """Load a recogniser: "tiny", or a file with the weights of an ArcFace network.
+    """Load a recogniser: "tiny", "sface", or a file with the weights of an ArcFace network.
 
     "tiny": the built-in stand-in, trained on faces of the built-in head only.
+    "sface": OpenCV's SFace, which reads faces aligned as ArcFace does, from the cache of fetched parts.
     `.onnx`: insightface's recognition models (`w600k_r50.onnx` of buffalo_l).
     `.pth`, `.pt`: a state dict of insightface's `arcface_torch` IResNets (`ms1mv3_arcface_r50_fp16`).
     `.safetensors`: either network's state dict.
     Raises CheckpointError, naming the file, when it is missing, broken, of another network, larger than
-    `LARGEST_FILE` bytes or than `MOST_WEIGHTS` numbers. No code of a file is run.
+    `LARGEST_FILE` bytes or than `MOST_WEIGHTS` numbers; MissingPartError when SFace was not fetched yet. No
+    code of a file is run.
     """
-    path = TINY_WEIGHTS if str(name_or_path) == "tiny" else Path(name_or_path)
+    if str(name_or_path) == "sface":
+        path = part_path("sface")
+    else:
+        path = TINY_WEIGHTS if str(name_or_path) == "tiny" else Path(name_or_path)
     if not path.is_file():
         raise CheckpointError(
-            f'{path}: no such recogniser file; give "tiny" or a .onnx, .pth or .safetensors file'
+            f'{path}: no such recogniser file; give "tiny", "sface" or a .onnx, .pth or .safetensors file'
         )
     if path.suffix == ".onnx":
         return Recognizer(OnnxNetwork(path))

@@ -61,8 +61,8 @@ class ModelSettings:
 
     backbone: "tiny" (built in) or a folder or hub name of a LLaVA in transformers' format.
     head: "builtin" or a head file (FLAME .pkl, our .npz or .safetensors).
-    recognizer: network of the perceptual loss, "tiny" (built in) or an ArcFace .onnx, .pth or .safetensors
-        file.
+    recognizer: network of the perceptual loss, "tiny" (built in), "sface" (fetched) or an ArcFace file:
+        .onnx, .pth or .safetensors.
     start: a facegpt checkpoint whose trained parts are the starting point, null for a fresh start; its
         backbone, LoRA and face head then count, not those given here.
     dtype: of the frozen backbone; "auto" is bfloat16 where the device computes in it, else float32.
