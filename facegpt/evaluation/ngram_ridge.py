@@ -45,17 +45,32 @@ def presence(texts: Sequence[str], columns: dict[str, int]) -> Tensor:
     return table
 
 
+def nearest_text(texts: Sequence[str], others: Sequence[str]) -> list[int]:
+    """For each text the place of the most similar one among the others: cosine of their n-grams' tf-idf.
+
+    The first of several equally similar ones; n-grams count that are in the others (Salton and Buckley 1988).
+    """
+    columns = vocabulary(others)
+    there = presence(others, columns).double()
+    rarity = torch.log(len(others) / there.sum(dim=0).clamp(min=1))
+    known = torch.nn.functional.normalize(there * rarity, dim=1)
+    asked = torch.nn.functional.normalize(presence(texts, columns).double() * rarity, dim=1)
+    return (asked @ known.T).argmax(dim=1).tolist()
+
+
 def ngram_faces(
     training: FaceRecords, records: Sequence[FaceRecord], head: HeadModel, limit: int, seed: int
-) -> FaceParameters:
-    """The faces that a ridge from n-grams to the true parameters gives to the descriptions of N records.
+) -> dict[str, FaceParameters]:
+    """What words alone give to the descriptions of N records, from the first `limit` described training faces.
 
-    Fitted to the first `limit` described training faces. Raises SampleError when these are too few, share no
-    words, or have no known parameters.
+    ngram_ridge: the faces of a ridge from n-grams to the true parameters. nearest_text: the true face of the
+    training description that is most similar.
+    Raises SampleError when the training faces are too few, share no words, or have no known parameters.
     """
     few = described(training, limit)
     truth = true_parameters(few, training, head)
     texts = [description_of(record) for record in few]
+    asked = [description_of(record) for record in records]
     columns = vocabulary(texts)
     if truth is None or len(few) < FOLDS or not columns:
         raise SampleError(
@@ -63,4 +78,7 @@ def ngram_faces(
             "baseline; describe more, or leave training_data empty"
         )
     ridge = fit_parameters(presence(texts, columns), truth, seed)
-    return predict_parameters(ridge, presence([description_of(record) for record in records], columns), truth)
+    return {
+        "ngram_ridge": predict_parameters(ridge, presence(asked, columns), truth),
+        "nearest_text": truth[torch.tensor(nearest_text(asked, texts))],
+    }

@@ -11,7 +11,7 @@ from evaluation_world import COUNT, World, write_faces
 
 from facegpt.data.records import read_records
 from facegpt.errors import SampleError
-from facegpt.evaluation.ngram_ridge import ngram_faces, ngrams, presence, vocabulary
+from facegpt.evaluation.ngram_ridge import ngram_faces, ngrams, nearest_text, presence, vocabulary
 
 
 def test_a_text_is_its_words_and_their_pairs() -> None:
@@ -39,7 +39,14 @@ def test_words_that_tell_a_parameter_are_read(world: World, tmp_path: Path) -> N
     describe(tmp_path / "faces", texts)
     data = read_records(tmp_path / "faces")
     found = ngram_faces(data, list(data), world.head, limit=COUNT, seed=0)
-    assert found.pose[:, 3].tolist() == pytest.approx(jaw.tolist(), abs=0.02)
+    assert found["ngram_ridge"].pose[:, 3].tolist() == pytest.approx(jaw.tolist(), abs=0.02)
+    assert torch.allclose(found["nearest_text"].pose[:, 3], jaw)
+
+
+def test_the_nearest_text_weighs_rare_words_most() -> None:
+    others = ["a face with a smile", "a face with a frown", "a face", "the smile", "the frown"]
+    assert nearest_text(["frown, with a face", "the smile"], others) == [1, 3]
+    assert nearest_text(["words that nobody said"], others) == [0]  # nothing in common: the first
 
 
 def test_too_few_training_descriptions_are_named(world: World) -> None:

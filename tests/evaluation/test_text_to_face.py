@@ -39,6 +39,14 @@ def test_a_model_that_knows_the_faces_matches_them_all(
     for table in drawn.values():
         assert table["model"]["share"] == 1.0 and table["model"]["factor_over_chance"] == 16
         assert table["shuffled_text"]["share"] < 0.3 and 0 <= table["ngram_ridge"]["share"] <= 1
+    assert result["matching_draws_64"]["both"]["model"]["share"] == 1.0  # of all twenty
+    surface, expression = result["surface"], result["expression_agreement"]
+    names = {"model", "mean_face", "shuffled_text", "ngram_ridge", "nearest_text"}
+    assert set(surface) == set(expression) == set(result["identity"]) == names
+    assert surface["model"]["chamfer_mm"]["mean"] < 1e-3 < surface["mean_face"]["chamfer_mm"]["mean"]
+    assert surface["model"]["complete_rate"]["mean"] == 100 and surface["model"]["chamfer_mm"]["n"] == COUNT
+    assert expression["model"]["cosine"]["mean"] == pytest.approx(1.0)
+    assert result["identity"]["model"]["recognition_rate"] == pytest.approx(100, abs=0.01)
     found = result["matching_16"]
     assert found["model"] == 1.0 and found["chance"] == 0.0625 and found["shuffled_text"] < 0.3
     assert result["by_aspect"]["pose"]["model"] == 1.0 and set(result["by_aspect"]) == {"pose", "expression"}

@@ -1,0 +1,97 @@
+"""What the speculative benchmark shows of a head: a sheet of feelings, and how far anatomy wanders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from facegpt.evaluation.action_units import (
+    ACTION_UNITS,
+    FEELINGS,
+    FULL_JAW,
+    FULL_NOD,
+    HEAD_DOWN,
+    HEAD_UP,
+    JAW,
+    UNITS,
+    prototypes,
+    stem,
+)
+from facegpt.evaluation.replies import SpokenFace
+from facegpt.evaluation.speculative_set import Situation
+from facegpt.head.model import HeadModel
+from facegpt.head.parameters import FaceParameters
+from facegpt.visualize import contact_sheet, head_picture
+
+SIZE = 150
+
+
+def feelings_sheet(
+    head: HeadModel,
+    situations: Sequence[Situation],
+    spoken: Sequence[SpokenFace | None],
+    described: Sequence[SpokenFace | None],
+) -> Image.Image:
+    """A column for each feeling: its prototype, the face of its first situation, and that of the description.
+
+    spoken, described: one for each situation; where the first has none, the cell is empty. Only expression,
+    jaw and nod are drawn, on the mean face.
+    """
+    first = {feeling: None for feeling in FEELINGS} | {
+        situation.feeling: place for place, situation in reversed(list(enumerate(situations)))
+    }
+    table = [[_picture(head, prototype_face(head, feeling)) for feeling in FEELINGS]]
+    for faces in (spoken, described):
+        chosen = [None if first[feeling] is None else faces[first[feeling]] for feeling in FEELINGS]
+        table.append([None if face is None else _picture(head, face) for face in chosen])
+    return contact_sheet(table, list(FEELINGS))
+
+
+def prototype_face(head: HeadModel, feeling: str) -> SpokenFace:
+    """The prototype of a feeling; units of one side on the left."""
+    values: dict[str, float] = {}
+    for unit, strength in zip(UNITS, prototypes()[list(FEELINGS).index(feeling)], strict=True):
+        action = ACTION_UNITS[unit]
+        values[action.components[0]] = max(values.get(action.components[0], 0.0), float(strength))
+        if action.one_sided and strength:
+            values[f"{action.components[0]}Right"] = 0.0
+    expression = {
+        name: values.get(name, values.get(stem(name), 0.0)) if head.expression_names else 0.0
+        for name in head.expression_names
+    }
+    pitch = FULL_NOD * (values.get(HEAD_DOWN, 0.0) - values.get(HEAD_UP, 0.0))
+    return SpokenFace(expression, FULL_JAW * values.get(JAW, 0.0), pitch, np.zeros(0))
+
+
+def parameters_of(head: HeadModel, expression: Mapping[str, float], jaw: float, pitch: float) -> FaceParameters:
+    """The mean face (1) of a head with an expression by its components' names, jaw and nod in radians."""
+    face = head.mean_parameters()
+    values = [expression.get(name, 0.0) for name in head.expression_names]
+    new = face.expression.clone()
+    new[0, : len(values)] = torch.tensor(values).to(new)
+    pose = face.pose.clone()
+    pose[0, 0], pose[0, 3] = pitch, jaw
+    return face.replace(expression=new, pose=pose)
+
+
+def _picture(head: HeadModel, face: SpokenFace) -> Image.Image:
+    return head_picture(head, parameters_of(head, face.expression, face.jaw, face.pitch), SIZE)
+
+
+def shape_spread(head: HeadModel, faces: Sequence[SpokenFace]) -> np.ndarray:
+    """RMS distance (A,) in mm of each face's shape from the mean shape of all, over the face region.
+
+    Empty where some face has another number of shape components than the head.
+    """
+    if any(len(face.shape) != head.layout.shape for face in faces) or not faces:
+        return np.zeros(0)
+    mean = head.mean_parameters(len(faces))
+    shapes = torch.tensor(np.stack([face.shape for face in faces])).to(mean.shape)
+    region = head.regions.get("face", slice(None))
+    with torch.no_grad():
+        vertices = head(mean.replace(shape=shapes)).vertices[:, region]  # (A, V, 3)
+    moved = vertices - vertices.mean(dim=0)
+    return 1000 * moved.square().sum(dim=2).mean(dim=1).sqrt().cpu().numpy()
