@@ -2,9 +2,11 @@
 
 Asks a trained model for the faces in held-out photographs, by real generation, and compares them with the
 photographs: landmark and photometric error beside those of the mean face, and how often `<FACE>` came when it
-should and when it should not. Where the true parameters are known: whether the spoken ones follow them,
-whether it is the same person, and what a straight line reads from the model's own image tokens. Writes OUT
-and, beside it, every single answer in `..._samples.jsonl`.
+should and when it should not. Where the true parameters are known: how many millimetres the vertices are
+off, whether the spoken parameters follow the true ones, whether it is the same person, and how all that
+depends on pose, light and skin. Beside the model: mean faces, a linear read-out of its own image tokens, the
+nearest training face, and fits by optimisation. Writes OUT and, beside it, every single answer in
+`..._samples.jsonl`.
 """
 
 from __future__ import annotations
@@ -21,13 +23,19 @@ import torch
 from facegpt.config import MISSING, at_least, parse_config, run
 from facegpt.data.held_out import target_groups, true_parameters
 from facegpt.data.records import FaceRecords, read_records
-from facegpt.evaluation import candidate_draws, identity_matching, parameter_agreement
+from facegpt.evaluation import (
+    candidate_draws,
+    face_groups,
+    fitted_faces,
+    identity_matching,
+    parameter_agreement,
+    vertex_errors,
+)
+from facegpt.evaluation.answers import Answers, emission_rates, other_rows, sample_rows
 from facegpt.evaluation.evaluated_model import (
     WHEN_NO_FACE,
     EvaluatedModel,
-    face_counts,
     first_faces,
-    mean_and_error,
     open_evaluated_model,
     provenance,
     replies_to,
@@ -35,6 +43,7 @@ from facegpt.evaluation.evaluated_model import (
     write_rows,
 )
 from facegpt.evaluation.face_measures import (
+    group_measures,
     mean_face_in_place,
     shares_of_mean_face,
     summarize,
@@ -42,13 +51,11 @@ from facegpt.evaluation.face_measures import (
     truth_measures,
 )
 from facegpt.evaluation.prompts import described, face_requests, image_questions, instruct_questions
-from facegpt.evaluation.yaw import yaw_groups
 from facegpt.files import write_json
+from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.metrics.face_token_rates import face_token_rates
 from facegpt.metrics.image_errors import MASK, ImageErrors, image_errors
-from facegpt.model.generation import Reply
-from facegpt.perception.recognizer import load_recognizer
+from facegpt.perception.recognizer import Recognizer, load_recognizer
 from facegpt.sample import FaceRecord, Sample
 
 DEFINITIONS = {
@@ -64,6 +71,13 @@ DEFINITIONS = {
         "ridge regression from the model's own frozen image tokens to the true parameters of training faces, "
         "penalty per group of like parameters by 5-fold cross-validation; it is given labels"
     ),
+    "nearest_training_face": (
+        "the true parameters of the training face whose image tokens have the largest cosine to the "
+        "photograph's, about the mean of all; it is given labels"
+    ),
+    "fit": fitted_faces.DEFINITION,
+    "vertex_error_mm": vertex_errors.DEFINITION,
+    "by_group": face_groups.DEFINITION,
     "of_mean_face": "mean error over the mean face's mean error",
     "interval_95": "95 % bootstrap interval: 1,000 resamplings of the faces",
     "agreement": parameter_agreement.DEFINITION,
@@ -81,9 +95,10 @@ DEFINITIONS = {
 @dataclass
 class ReconstructSettings:
     """checkpoint: a run or one of its checkpoints. data: held-out face records. training_data: the records of
-    training, for two more baselines, their mean and the linear read-out (empty: none). readout_faces: how
-    many of them the read-out is fitted to at most (0: no read-out). recognizer: "tiny", "sface" or the
-    file of a recogniser, which compares identities. instruct: questions that want no face, a LLaVA JSON list,
+    training, for three more baselines, their mean, the linear read-out and the nearest of them (empty: none).
+    readout_faces: how many of them the latter two use at most (0: neither). fits: how many of the photographs
+    are also fitted by optimisation, half a minute each (0: none). recognizer: "tiny", "sface" or the file of
+    a recogniser, which compares identities. instruct: questions that want no face, a LLaVA JSON list,
     and the folder of its images. n: how many photographs (0: all). questions: how many requests and questions
     of each kind for the emission rates. size: side of the comparison in pixels.
     instruct_images: folder of the images of instruct. out: file for the results. head: "builtin" or the head
@@ -103,6 +118,7 @@ class ReconstructSettings:
     n: int = 0
     questions: int = 100
     readout_faces: int = 2000
+    fits: int = 0
     recognizer: str = "tiny"
     size: int = 224
     batch: int = 16
@@ -111,23 +127,9 @@ class ReconstructSettings:
 
     def __post_init__(self) -> None:
         at_least(1, self, "questions", "size", "batch", "max_new_tokens")
-        at_least(0, self, "readout_faces")
+        at_least(0, self, "readout_faces", "fits")
         if self.n < 0:
             raise ValueError(f"n must be 0 (all) or more, it is {self.n}")
-
-
-@dataclass
-class Answers:
-    """The replies to one kind of prompt."""
-
-    samples: list[Sample]
-    replies: list[Reply]
-    wants_face: bool
-
-    def rate(self) -> dict[str, float]:
-        """n, the share with a <FACE>, and its standard error."""
-        share, error = mean_and_error([float(count > 0) for count in face_counts(self.replies)])
-        return {"n": len(self.replies), "share_with_face": share, "standard_error": error}
 
 
 def main(argv: list[str]) -> None:
@@ -154,20 +156,19 @@ def main(argv: list[str]) -> None:
     answers = ask(evaluated, data, records, questions, settings)
     known, unknown = answers["image"], answers["image_held_out_wording"]
     predicted = first_faces(known.replies, evaluated)
-    names, few = [record.id for record in records], records[: settings.questions]
-    targets = target_groups(records, settings.size)
-    errors = image_errors(names, targets, {"model": predicted, **baselines}, evaluated.head, truth)
-    again, targets = first_faces(unknown.replies, evaluated), target_groups(few, settings.size)
-    known_few = None if truth is None else truth[: len(few)]
-    held_out = image_errors(names[: len(few)], targets, {"model": again}, evaluated.head, known_few)
+    faces = {"model": predicted, **baselines}
+    errors = errors_of(records, faces, evaluated.head, truth, settings.size)
+    few, again = records[: settings.questions], {"model": first_faces(unknown.replies, evaluated)}
+    held_out = errors_of(few, again, evaluated.head, truth, settings.size)
 
     measured: dict[str, Any] = {}
     if truth is not None:
-        compared = {
-            "model": predicted,
-            **{name: baselines[name] for name in ("linear_readout",) if name in baselines},
-        }
-        measured = truth_measures(compared, truth, evaluated.head, recognizer, settings.seed)
+        del faces["mean_face_best_place"]  # in space it is the mean face
+        measured = truth_measures(faces, truth, evaluated.head, recognizer, settings.seed)
+        groups = face_groups.face_groups(truth, evaluated.head)
+        measured["by_group"] = group_measures(groups, errors, settings.seed)
+    if settings.fits:
+        measured["fit"] = fits(records[: settings.fits], faces, truth, evaluated.head, recognizer, settings)
     everyone = torch.ones(len(records), dtype=torch.bool)
     result: dict[str, Any] = {
         "n": len(records),
@@ -175,11 +176,7 @@ def main(argv: list[str]) -> None:
         "of_mean_face": shares_of_mean_face(errors, settings.seed),
         **measured,
         "emission": emission_rates(answers),
-        "held_out_wording": {"n": len(again), **summarize(held_out, everyone[: len(again)], settings.seed)},
-        "by_yaw_degrees": {
-            label: {"n": int(members.sum()), **summarize(errors, members, settings.seed)}
-            for label, members in ({} if truth is None else yaw_groups(truth)).items()
-        },
+        "held_out_wording": {"n": len(few), **summarize(held_out, everyone[: len(few)], settings.seed)},
         "definitions": DEFINITIONS,
         "data": settings.data,
         **provenance(evaluated, settings),
@@ -215,65 +212,46 @@ def ask(
     return found
 
 
-def emission_rates(answers: dict[str, Answers]) -> dict[str, Any]:
-    wanted, emitted = [], []
-    for kind in answers.values():
-        wanted += [int(kind.wants_face)] * len(kind.replies)
-        emitted += face_counts(kind.replies)
-    rates = face_token_rates(wanted, emitted)
-    return {
-        "recall": rates.recall / 100,
-        "false_positive_rate": rates.false_positive_rate / 100,
-        "requests": sum(wanted),
-        "questions": len(wanted) - sum(wanted),
-        "kinds": {name: kind.rate() for name, kind in answers.items()},
-    }
+def errors_of(
+    records: Sequence[FaceRecord],
+    faces: dict[str, FaceParameters],
+    head: HeadModel,
+    truth: FaceParameters | None,
+    size: int,
+) -> dict[str, ImageErrors]:
+    """Errors in the image of faces, by name, of the first records; truth: of these or more."""
+    known = None if truth is None else truth[: len(records)]
+    return image_errors([record.id for record in records], target_groups(records, size), faces, head, known)
 
 
-def sample_rows(
-    records: Sequence[FaceRecord], answers: Answers, errors: dict[str, ImageErrors], faces: FaceParameters
-) -> list[dict[str, Any]]:
-    """One row per photograph: what was asked, answered and measured, and the parameters."""
-    vectors = faces.to_vector().tolist()
-    rows = []
-    for number, (record, sample, reply) in enumerate(
-        zip(records, answers.samples, answers.replies, strict=True)
-    ):
-        rows.append(
-            {
-                "kind": "image",
-                "id": record.id,
-                "prompt": sample.messages[0].text,
-                "reply": reply.text,
-                "faces": face_counts([reply])[0],
-                "landmark_error_px": {name: float(e.landmark[number]) for name, e in errors.items()},
-                "photometric_error": {name: float(e.photometric[number]) for name, e in errors.items()},
-                "parameters": vectors[number],
-            }
-        )
-    return rows
-
-
-def other_rows(answers: dict[str, Answers]) -> list[dict[str, Any]]:
-    """Prompts and replies of the other kinds, to read."""
-    return [
-        {
-            "kind": kind,
-            "id": s.id,
-            "prompt": s.messages[0].text,
-            "reply": r.text,
-            "faces": face_counts([r])[0],
-        }
-        for kind, found in answers.items()
-        if kind != "image"
-        for s, r in zip(found.samples, found.replies, strict=True)
-    ]
+def fits(
+    records: Sequence[FaceRecord],
+    faces: dict[str, FaceParameters],
+    truth: FaceParameters | None,
+    head: HeadModel,
+    recognizer: Recognizer,
+    settings: ReconstructSettings,
+) -> dict[str, Any]:
+    """Errors of the fits to the first records, beside those of the other faces on the same records."""
+    count, size = len(records), settings.size
+    same = {name: found if len(found) == 1 else found[:count] for name, found in faces.items()}
+    same["fit"] = fitted_faces.fitted_faces(records, head, recognizer, size)
+    errors = errors_of(records, same, head, truth, size)
+    measured = {"n": count, **summarize(errors, torch.ones(count, dtype=torch.bool), settings.seed)}
+    if truth is not None:
+        in_space = {name: vertex_errors.vertex_errors(head, f, truth[:count]) for name, f in same.items()}
+        measured["vertex_error_mm"] = vertex_errors.vertex_table(in_space, settings.seed)
+    return measured
 
 
 def report(result: dict[str, Any], out: Path) -> None:
     for metric in ("landmark_error_px", "photometric_error"):
         values = {name: v for name, v in result[metric].items() if not isinstance(v, dict)}
         print(f"{metric}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
+    for alignment, regions in result.get("vertex_error_mm", {}).items():
+        region, found = next(iter(regions.items()))
+        means = ", ".join(f"{name} {row['mean']:.2f}" for name, row in found.items())
+        print(f"vertices of the {region}, {alignment}, mm: {means}")
     for name, rows in result.get("agreement", {}).items():
         print(f"correlation of {name}: " + ", ".join(f"{row} {in_words(v)}" for row, v in rows.items()))
     for name, found in result.get("identity_rank_1", {}).items():

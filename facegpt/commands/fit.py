@@ -26,7 +26,7 @@ from facegpt.export.coefficients import named_coefficients
 from facegpt.export.mesh_io import export_mesh
 from facegpt.export.rigged_head import export_rigged_head
 from facegpt.files import atomic_path, write_json
-from facegpt.fitting.photograph import FitSettings, check_fit_size, fit_face
+from facegpt.fitting.photograph import FIT_WEIGHTS, FitSettings, check_fit_size, fit_face
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
@@ -40,8 +40,6 @@ from facegpt.render.renderer import render
 from facegpt.sample import FaceTarget
 from facegpt.visualize import contact_sheet, draw_landmarks, head_picture, overlay, to_pil
 
-# Half the prior of training; the landmarks are weighed by `FitSettings` instead of the objective.
-FIT_WEIGHTS = ObjectiveWeights(landmark=0.0, regularization=0.05)
 OVERLAY = "overlay.png"
 
 

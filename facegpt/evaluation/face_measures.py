@@ -17,6 +17,7 @@ from facegpt.evaluation.linear_readout import fit_parameters, image_tokens, pred
 from facegpt.evaluation.parameter_agreement import agreement, component_agreement
 from facegpt.evaluation.placed_mean import placed_mean_face
 from facegpt.evaluation.ridge import FOLDS
+from facegpt.evaluation.vertex_errors import vertex_errors, vertex_table
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.agreement import bootstrap
@@ -79,6 +80,7 @@ def training_yardsticks(
 
     mean_face_training: the mean of the parameters of up to `MOST_MEAN_FACES` of them, one face.
     linear_readout (N): ridge from the model's image tokens, fitted to up to `readout_faces` (0: left out).
+    nearest_training_face (N): of the same faces the one with the most similar image tokens.
     Raises SampleError when their parameters are not known or they are too few.
     """
     few, truth = known_faces(training, MOST_MEAN_FACES, evaluated.head)
@@ -91,9 +93,17 @@ def training_yardsticks(
                 f"{training.path} has {len(few)} faces, the linear read-out needs {FOLDS} or more; "
                 "synthesize more, or set readout_faces=0"
             )
-        ridge = fit_parameters(image_tokens(evaluated, few), truth, seed)
-        found["linear_readout"] = predict_parameters(ridge, image_tokens(evaluated, records), truth)
+        known, asked = image_tokens(evaluated, few), image_tokens(evaluated, records)
+        found["linear_readout"] = predict_parameters(fit_parameters(known, truth, seed), asked, truth)
+        found["nearest_training_face"] = truth[most_similar(asked, known).to(truth.shape.device)]
     return found
+
+
+def most_similar(features: Tensor, known: Tensor) -> Tensor:
+    """Row (N,) of known (M,D) with the largest cosine to each of features (N,D), about the mean of known."""
+    mean = known.mean(dim=0)
+    ours, theirs = (torch.nn.functional.normalize(rows - mean, dim=1) for rows in (features, known))
+    return (ours @ theirs.T).argmax(dim=1)
 
 
 def known_faces(
@@ -117,15 +127,36 @@ def truth_measures(
     recognizer: Recognizer,
     seed: int,
 ) -> dict[str, Any]:
-    """Of each set of N faces by its name: do the parameters follow the true ones, is it the same person?"""
+    """Of each set of faces by its name, N or one for all: how far are the vertices off, do the parameters
+    follow the true ones, is it the same person?
+    """
     own = identity_features(head, truth, recognizer)
+    several = {name: found for name, found in faces.items() if len(found) == len(truth)}
     return {
-        "agreement": {name: agreement(found, truth, seed) for name, found in faces.items()},
+        "vertex_error_mm": vertex_table(
+            {name: vertex_errors(head, found, truth) for name, found in faces.items()}, seed
+        ),
+        "agreement": {name: agreement(found, truth, seed) for name, found in several.items()},
         "agreement_by_component": {
-            name: component_agreement(head, found, truth) for name, found in faces.items()
+            name: component_agreement(head, found, truth, seed) for name, found in several.items()
         },
         "identity_rank_1": {
-            name: identity_rank_1(identity_features(head, found, recognizer), own, seed)
+            name: identity_rank_1(
+                identity_features(head, found, recognizer).expand_as(own).contiguous(), own, seed
+            )
             for name, found in faces.items()
         },
+    }
+
+
+def group_measures(
+    groups: Mapping[str, Mapping[str, Tensor]], errors: Mapping[str, ImageErrors], seed: int
+) -> dict[str, Any]:
+    """Kind of group -> label -> n and the errors of its members, groups as of `face_groups`."""
+    return {
+        kind: {
+            label: {"n": int(members.sum()), **summarize(errors, members, seed)}
+            for label, members in labels.items()
+        }
+        for kind, labels in groups.items()
     }

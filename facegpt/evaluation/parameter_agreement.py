@@ -28,6 +28,10 @@ def component_names(head: HeadModel, layout: ParameterLayout) -> list[str]:
     """What the numbers of a parameter vector are called, in its order."""
     pose = [*ANGLES, "jaw sideways", "jaw roll"]
     named = {
+        **{
+            group: [name if name.startswith(group) else f"{group} {name}" for name in names]
+            for group, names in (("shape", head.shape_names), ("albedo", head.albedo_names))
+        },
         "expression": head.expression_names,
         "pose": pose,
         "camera": ["camera scale", "camera tx", "camera ty"],
@@ -98,16 +102,24 @@ def agreement(predicted: FaceParameters, truth: FaceParameters, seed: int) -> di
 
 
 def component_agreement(
-    head: HeadModel, predicted: FaceParameters, truth: FaceParameters
+    head: HeadModel, predicted: FaceParameters, truth: FaceParameters, seed: int
 ) -> dict[str, dict[str, float | None]]:
-    """Component -> correlation, slope, and the standard deviation of truth and prediction.
+    """Component -> correlation and slope with their 95 % intervals' ends, standard deviation of both sides.
 
     Only the components whose truth varies (`LEAST_SPREAD`).
     """
     p, t = _vectors(predicted, truth)
+    ends = bootstrap(
+        lambda faces: torch.cat([correlation(p[faces], t[faces]), slope(p[faces], t[faces])]), len(t), seed
+    )
+    low, high = (torch.tensor([getattr(e, end) for e in ends]).view(2, -1) for end in ("low", "high"))
     columns = {
         "correlation": correlation(p, t),
+        "correlation_low": low[0],
+        "correlation_high": high[0],
         "slope": slope(p, t),
+        "slope_low": low[1],
+        "slope_high": high[1],
         "true_deviation": t.double().std(dim=0, unbiased=False),
         "predicted_deviation": p.double().std(dim=0, unbiased=False),
     }

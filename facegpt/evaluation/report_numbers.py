@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from facegpt.evaluation.report_page import number, table
@@ -12,6 +13,8 @@ NAMES = {
     "mean_face_best_place": "mean face, best place",
     "mean_face_training": "mean of training faces",
     "linear_readout": "linear read-out",
+    "nearest_training_face": "nearest training face",
+    "fit": "fit by optimisation",
 }
 ERRORS = {
     "landmark_error_px": ("landmark error, px at 224", 2, "linear read-out's", "at most 0.17"),
@@ -95,6 +98,77 @@ def agreement_table(values: dict[str, Any]) -> str:
     )
 
 
+_FOLLOWS = ("correlation", "slope")
+GROUPS = {
+    "yaw_degrees": "head turned, degrees",
+    "light_from_a_side": "light, brighter over darker side",
+    "skin_tone": "skin",
+}
+ALIGNMENTS = {"not_aligned": "posed", "aligned": "posed, aligned", "identity": "shape alone, aligned"}
+
+
+def vertex_table(values: dict[str, Any]) -> str:
+    """Vertex error in mm by alignment and region; empty where the truth is not known."""
+    found = values.get("vertex_error_mm", {})
+    if not found:
+        return ""
+    names = [name for name in NAMES if name in next(iter(found["aligned"].values()))]
+    rows = [
+        [f"{title}: {region.replace('_', ' ')}", *(_mean(row[name]) for name in names)]
+        for alignment, title in ALIGNMENTS.items()
+        for region, row in found[alignment].items()
+    ]
+    return (
+        f"<p>Distance of matching vertices to the true ones in mm, {values['n']} faces; smaller is better. "
+        "Aligned: by a rigid motion of the face region.</p>" + table(["", *(NAMES[n] for n in names)], rows)
+    )
+
+
+def component_table(values: dict[str, Any]) -> str:
+    """Correlation and slope of every single parameter, folded away; empty where the truth is not known."""
+    agreed = values.get("agreement_by_component", {})
+    names = [name for name in NAMES if name in agreed]
+    if not names:
+        return ""
+    rows = [
+        [component, *(number(agreed[name][component][key], 2) for name in names for key in _FOLLOWS)]
+        for component in agreed[names[0]]
+    ]
+    header = ["", *(f"{NAMES[name]}: {key}" for name in names for key in _FOLLOWS)]
+    return f"<details><summary>Every parameter by itself</summary>{table(header, rows)}</details>"
+
+
+def group_table(values: dict[str, Any]) -> str:
+    """Landmark error by pose, light and skin; empty where the truth is not known."""
+    rows = []
+    names = [name for name in NAMES if name in values["landmark_error_px"]]
+    for kind, labels in values.get("by_group", {}).items():
+        for label, found in labels.items():
+            title = f"{GROUPS.get(kind, kind)}: {label} ({found['n']})"
+            rows.append(_error_row(title, found["landmark_error_px"], names, 2))
+    if not rows:
+        return ""
+    text = "<p>Landmark error by pose, light and skin; in brackets the number of faces.</p>"
+    return text + table(["", *(NAMES[name] for name in names)], rows)
+
+
+def fit_table(values: dict[str, Any]) -> str:
+    """The fits by optimisation beside the others, on the faces that were fitted; empty where none was."""
+    found = values.get("fit")
+    if not found:
+        return ""
+    names = [name for name in NAMES if name in found["landmark_error_px"]]
+    rows = [_error_row(ERRORS[m][0], found[m], names, ERRORS[m][1]) for m in ERRORS]
+    for alignment, regions in found.get("vertex_error_mm", {}).items():
+        region, row = next(iter(regions.items()))
+        title = f"vertices of the {region}, mm, {ALIGNMENTS[alignment]}"
+        rows.append([title, *(_mean(row[name]) for name in names)])
+    return (
+        f"<p>Beside fits by optimisation, which are given the landmarks: the first {found['n']} faces.</p>"
+        + table(["", *(NAMES[name] for name in names)], rows)
+    )
+
+
 def matching_table(values: dict[str, Any]) -> str:
     """Matching among sixteen by aspect; values: a result of `eval/text_to_face.py`."""
     tables = {"both": values["matching_16"], **values["by_aspect"]}
@@ -119,6 +193,17 @@ def matching_table(values: dict[str, Any]) -> str:
         "its own truth among sixteen; larger is better.</p>"
         + table([*header, "text of another face", "chance", "target"], rows)
     )
+
+
+def _error_row(name: str, values: dict[str, Any], names: Sequence[str], digits: int) -> list[str]:
+    """A row of a table: what it says, then the mean of each of `names` with its standard error."""
+    return [name, *(number(values[n], digits, values["standard_error"].get(n)) for n in names)]
+
+
+def _mean(row: dict[str, Any]) -> str:
+    """A mean, with a standard error such as its 95 % interval has."""
+    low, high = row["interval_95"]
+    return number(row["mean"], 2, (high - low) / 3.92)
 
 
 def _correlation(row: dict[str, Any] | None) -> str:

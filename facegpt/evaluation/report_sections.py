@@ -12,8 +12,16 @@ from PIL import Image
 
 from facegpt.data.records import FaceRecords
 from facegpt.data.targets import to_tensor
-from facegpt.evaluation.report_numbers import NAMES, agreement_table, main_table, matching_table
-from facegpt.evaluation.report_page import definitions, number, strip, table
+from facegpt.evaluation.report_numbers import (
+    agreement_table,
+    component_table,
+    fit_table,
+    group_table,
+    main_table,
+    matching_table,
+    vertex_table,
+)
+from facegpt.evaluation.report_page import definitions, strip, table
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.renderer import render
@@ -108,25 +116,12 @@ def number_tables(faces: Result | None, texts: Result | None) -> str:
     body = "<h2>Numbers</h2>"
     if faces is not None:
         values = faces.values
-        names = [name for name in NAMES if name in values["landmark_error_px"]]
-        body += main_table(values) + agreement_table(values)
-        rows = [
-            error_row(f"head turned {label}°, {group['n']} faces", group["landmark_error_px"], names, 2)
-            for label, group in values.get("by_yaw_degrees", {}).items()
-        ]
-        if rows:
-            body += "<p>Landmark error by head pose.</p>" + table(
-                ["", *(NAMES[name] for name in names)], rows
-            )
+        body += main_table(values) + vertex_table(values) + agreement_table(values)
+        body += component_table(values) + group_table(values) + fit_table(values)
         body += emission_table(values["emission"])
     if texts is not None:
         body += matching_table(texts.values)
     return body
-
-
-def error_row(name: str, values: dict[str, Any], names: Sequence[str], digits: int) -> list[str]:
-    """A row of a table: what it says, then the mean of each of `names` with its standard error."""
-    return [name, *(number(values[n], digits, values["standard_error"].get(n)) for n in names)]
 
 
 def emission_table(rates: dict[str, Any]) -> str:

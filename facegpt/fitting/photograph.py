@@ -18,7 +18,7 @@ from facegpt.fitting.solve import axis_angle
 from facegpt.head.lbs import rotation_matrices
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
-from facegpt.losses.objective import FaceObjective
+from facegpt.losses.objective import FaceObjective, ObjectiveWeights
 from facegpt.losses.regularization import regularization
 from facegpt.render.camera import project
 from facegpt.render.lighting import sh_basis
@@ -29,6 +29,8 @@ SMALLEST_SIZE, LARGEST_SIZE = 32, 2048  # pixels a side; a fit of the largest ta
 CAMERA_UNITS = (100.0, 1.0, 1.0)  # about 9 per metre and two small lengths in metres: scaled to equal steps
 FARTHEST_LANDMARK = 1000.0  # half-widths of the image: beyond it, it is no pixel
 JAW_LIMITS = ((-0.05, 0.6), (-0.1, 0.1), (-0.1, 0.1))  # radians: the range of a living jaw
+# Half the prior of training; the landmarks are weighed by `FitSettings` instead of the objective.
+FIT_WEIGHTS = ObjectiveWeights(landmark=0.0, regularization=0.05)
 JAW_SIDEWAYS = 0.03  # standard deviation in radians: a jaw mostly opens, crooked mouths are expressions
 
 Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of this stage

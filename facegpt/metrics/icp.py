@@ -56,16 +56,9 @@ def icp(
         steps += 1
         moved = factor * source @ rotation.T + translation
         index = tree.query(moved)[1]
-        normals, center = target_normals[index], moved.mean(axis=0)
-        arms = moved - center  # rotate about the centroid: better conditioned than about the origin
-        rows = [np.cross(arms, normals), normals]
-        if free_scale:
-            rows.append(np.sum(arms * normals, axis=1, keepdims=True))
-        distances = np.sum((target[index] - moved) * normals, axis=1)
-        update = np.linalg.lstsq(np.concatenate(rows, axis=1), distances, rcond=None)[0]
-        turn, growth = Rotation.from_rotvec(update[:3]).as_matrix(), 1 + (update[6] if free_scale else 0.0)
-        factor, rotation = growth * factor, turn @ rotation
-        translation = growth * turn @ (translation - center) + center + update[3:6]
+        step = plane_step(moved, target[index], target_normals[index], free_scale)
+        factor, rotation = step.scale * factor, step.rotation @ rotation
+        translation = step.apply(translation[None])[0]
         shift = np.abs(factor * source @ rotation.T + translation - moved).max()
         if shift < tolerance:
             break
@@ -73,3 +66,20 @@ def icp(
     index = tree.query(moved)[1]
     residual = np.sqrt(np.mean(np.sum((target[index] - moved) * target_normals[index], axis=1) ** 2))
     return Alignment(factor, rotation, translation, float(residual), steps)
+
+
+def plane_step(moved: np.ndarray, target: np.ndarray, normals: np.ndarray, free_scale: bool) -> Alignment:
+    """The small motion of points moved (N,3) that brings them nearest to planes, linearised (Low 2004).
+
+    target, normals (N,3): a point and the unit normal of each point's plane. residual: before the step.
+    """
+    center = moved.mean(axis=0)
+    arms = moved - center  # rotate about the centroid: better conditioned than about the origin
+    rows = [np.cross(arms, normals), normals]
+    if free_scale:
+        rows.append(np.sum(arms * normals, axis=1, keepdims=True))
+    distances = np.sum((target - moved) * normals, axis=1)
+    update = np.linalg.lstsq(np.concatenate(rows, axis=1), distances, rcond=None)[0]
+    turn, growth = Rotation.from_rotvec(update[:3]).as_matrix(), 1 + (update[6] if free_scale else 0.0)
+    translation = center + update[3:6] - growth * turn @ center
+    return Alignment(growth, turn, translation, float(np.sqrt(np.mean(distances**2))), 1)

@@ -50,7 +50,7 @@ def test_a_row_is_the_mean_over_its_components(world: World) -> None:
     other = world.truth[torch.arange(COUNT).roll(1)]
     table, single = (
         agreement(other, world.truth, 0)["camera"],
-        component_agreement(world.head, other, world.truth),
+        component_agreement(world.head, other, world.truth, 0),
     )
     rs = [single[f"camera {name}"]["correlation"] for name in ("scale", "tx", "ty")]
     assert table["components"] == 3 and table["correlation"] == pytest.approx(sum(rs) / 3)  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_a_row_is_the_mean_over_its_components(world: World) -> None:
 def test_components_have_the_names_of_the_head_in_the_order_of_the_vector(world: World) -> None:
     names, layout = component_names(world.head, world.truth.layout), world.truth.layout
     columns = group_columns(layout)
-    assert len(names) == layout.total and names[0] == "shape 0"
+    assert len(names) == layout.total and names[0] == f"shape {world.head.shape_names[0]}"
     assert names[columns["expression"]] == world.head.expression_names[: layout.expression]
     assert names[columns["pose"]][:4] == ["pitch", "yaw", "roll", "jaw"]
     assert names[columns["lighting"]][:2] == ["light band 0 red", "light band 0 green"]
