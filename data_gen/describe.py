@@ -109,7 +109,7 @@ def describe(
     for face in faces:
         rng = random.Random(f"{settings.seed}/{face.id}")
         asked.append([*ASPECT_QUESTIONS.values(), *rng.sample(FACE_QUESTIONS, settings.questions)])
-    pixels = pixel_values([face.image for face in faces], processor)
+    pixels = pixel_values([face.shown for face in faces], processor)
     features = image_features(model, pixels.to(model.device, model.dtype)).unflatten(0, (len(faces), -1))
     answers: dict[tuple[int, str], str] = {}
     for question in [*ASPECT_QUESTIONS.values(), *FACE_QUESTIONS]:

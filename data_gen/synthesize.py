@@ -20,7 +20,6 @@ it would give; the faces are the same with and without, and those to test with s
 from __future__ import annotations
 
 import hashlib
-import io
 import random
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -46,6 +45,7 @@ from facegpt.errors import ConfigError
 from facegpt.files import append_jsonl, atomic_path, write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
+from facegpt.perception.images import encode_image
 from facegpt.perception.skin import skin_probability
 from facegpt.render.renderer import render
 from facegpt.sample import REFERENCE_SIZE
@@ -183,9 +183,9 @@ def make_rows(
             rows.append(
                 {
                     "id": name,
-                    "image": encode(to_pil(images[i]), settings.quality),
+                    "image": {"bytes": encode_image(to_pil(images[i]), settings.quality), "path": None},
                     "landmarks": landmarks[i].flatten().tolist(),
-                    "skin_mask": encode(mask, 0),
+                    "skin_mask": {"bytes": encode_image(mask, 0), "path": None},
                     "parameters": vectors[i].tolist(),
                 }
             )
@@ -218,16 +218,6 @@ def write_texts(head: HeadModel, settings: SynthesisSettings, folder: Path) -> N
                 }
             )
         append_jsonl(path, lines)
-
-
-def encode(image: Image.Image, quality: int) -> dict[str, Any]:
-    """An image as the bytes of a JPEG of this quality, or of a PNG for quality 0."""
-    buffer = io.BytesIO()
-    if quality:
-        image.save(buffer, "JPEG", quality=quality, subsampling=0)
-    else:
-        image.save(buffer, "PNG")
-    return {"bytes": buffer.getvalue(), "path": None}
 
 
 def write_contact_sheet(folder: Path, path: Path, columns: int = 8, lines: int = 3) -> None:

@@ -17,7 +17,8 @@ REFERENCE_SIZE = 224  # distances of landmarks are expressed in pixels of a crop
 class FaceRecord:
     """One photograph of one face as it lies on disk (a parquet row, or an image beside a landmark file).
 
-    image: RGB PIL image, already a square crop around the face.
+    image: RGB PIL image, already a square crop around the face; what renderings are compared with.
+    view: a wider square around the same center, for the vision tower; None where it is shown `image`.
     landmarks (68,2): pixels of `image`, x right, y down, pixel centres at half integers, iBUG order.
     skin_mask: (H,W) in [0,1] like `image`, or None (then computed from colour, `facegpt.perception.skin`).
     parameters (N,): FaceParameters vector of a synthetic face; for evaluation only, None for photographs.
@@ -39,6 +40,12 @@ class FaceRecord:
     landmark_valid: Tensor | None = None
     texts: list[str] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
+    view: Image.Image | None = None
+
+    @property
+    def shown(self) -> Image.Image:
+        """What the vision tower is shown of the photograph."""
+        return self.image if self.view is None else self.view
 
 
 @dataclass

@@ -22,16 +22,16 @@ from facegpt.errors import ImageError, LandmarkError, SampleError
 from facegpt.files import file_size, printable, read_json, read_jsonl
 from facegpt.perception.align import crop_face
 from facegpt.perception.images import LARGEST_FILE, decode_image, read_image
-from facegpt.perception.landmark_files import complete_landmarks, read_landmarks
+from facegpt.perception.landmark_files import LANDMARK_SUFFIXES, complete_landmarks, read_landmarks
 from facegpt.sample import FaceRecord
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-LANDMARK_SUFFIXES = (".npy", ".pts")
 LONGEST_LIST = 10_000  # numbers of a column in a row; landmarks are 136, parameters some hundreds
 LONGEST_TEXT, MOST_TEXTS = 10_000, 1000  # characters of a whole description, and how many a face can have
 ANNOTATIONS, METADATA = "descriptions.jsonl", "dataset.json"
 
-# Columns of a face shard; skin_mask and parameters may be absent or null.
+# Columns of a face shard; skin_mask and parameters may be absent or null. Two more may be there: view, the
+# wider picture, and landmark_valid, 68 times whether the landmark was given. Others are not read.
 FEATURES = datasets.Features(
     {
         "id": datasets.Value("string"),
@@ -41,6 +41,7 @@ FEATURES = datasets.Features(
         "parameters": datasets.List(datasets.Value("float32")),
     }
 )
+READ = (*FEATURES, "view", "landmark_valid")
 
 
 @dataclass
@@ -190,7 +191,8 @@ class Shards:
                 raise SampleError(
                     f"the parquet files in {path} lack the columns {', '.join(sorted(missing))}"
                 )
-            for column in {"image", "skin_mask"} & set(table.column_names):
+            table = table.select_columns([name for name in table.column_names if name in READ])
+            for column in {"image", "skin_mask", "view"} & set(table.column_names):
                 table = table.cast_column(column, datasets.Image(decode=False))
         except SampleError:
             raise
@@ -199,7 +201,7 @@ class Shards:
             raise SampleError(f"the parquet files in {path} cannot be read together: {reason}") from error
         if not len(table):
             raise SampleError(f"the parquet files in {path} hold no rows")
-        for column in {"landmarks", "parameters"} & set(table.column_names):
+        for column in {"landmarks", "parameters", "landmark_valid"} & set(table.column_names):
             _check_lengths(table.data.column(column), f"{column} of the parquet files in {path}")
         self.table = table
         self.ids = [str(name) for name in table["id"]]
@@ -212,7 +214,12 @@ class Shards:
         if len(numbers) not in (136, 102):
             raise LandmarkError(f"{name} has {len(numbers)} landmark numbers instead of 68 x 2")
         landmarks, valid = complete_landmarks(numbers.reshape(-1, 2), name)
-        mask, parameters = row.get("skin_mask"), row.get("parameters")
+        mask, parameters, view = row.get("skin_mask"), row.get("parameters"), row.get("view")
+        if row.get("landmark_valid") is not None:
+            given = _numbers(row["landmark_valid"], f"landmark_valid of {name}", LandmarkError)
+            if given.shape != (68,):
+                raise LandmarkError(f"landmark_valid of {name} has {len(given)} values instead of 68")
+            valid = valid & torch.from_numpy(given != 0)
         if parameters is not None:
             parameters = torch.from_numpy(
                 _numbers(parameters, f"the parameters of {name}", SampleError)
@@ -224,6 +231,7 @@ class Shards:
             skin_mask=None if mask is None else self._mask(mask, f"the skin mask of {name}"),
             parameters=parameters,
             landmark_valid=None if bool(valid.all()) else valid,
+            view=None if view is None else self._decode(view, f"the view of {name}"),
         )
 
     def _decode(self, value: dict[str, Any] | None, name: str) -> Image.Image:

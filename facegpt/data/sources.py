@@ -76,7 +76,7 @@ class ImageToFace:
         record = self.records[index]
         asked = any(FACE_TOKEN in message.text for message in messages)
         faces = [face_target(record, self.target_size)] if asked else []
-        return Sample(name, self.name, messages, [record.image], faces)
+        return Sample(name, self.name, messages, [record.shown], faces)
 
     def _turns(self, pairs: list[QuestionAnswer], rng: random.Random) -> list[QuestionAnswer]:
         kind = rng.random()

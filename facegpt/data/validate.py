@@ -30,7 +30,7 @@ def validate_records(path: str | Path, size: int = 224) -> FaceRecords:
     if announced != len(records):
         raise SampleError(
             f"{records.path}/dataset.json announces {announced} records and the shards hold {len(records)}; "
-            "run data_gen/synthesize.py again, which completes them"
+            "run the recipe that makes them again, which completes them"
         )
     for name, annotation in records.annotations.items():
         texts = [

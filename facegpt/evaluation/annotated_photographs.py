@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facegpt.data.records import LANDMARK_SUFFIXES, PHOTO_SUFFIXES, path_within
+from facegpt.data.records import PHOTO_SUFFIXES, path_within
 from facegpt.errors import LandmarkError, SampleError
 from facegpt.perception.align import apply_matrix, crop_face
 from facegpt.perception.images import read_image
 from facegpt.perception.imglab import read_imglab
-from facegpt.perception.landmark_files import read_landmarks
+from facegpt.perception.landmark_files import LANDMARK_SUFFIXES, read_landmarks
 
 LEAST_OVERLAP = 0.4  # intersection over union of the boxes of 68 points, above which it is the same face
 

@@ -27,7 +27,7 @@ def image_tokens(evaluated: EvaluatedModel, records: Sequence[FaceRecord], batch
     model = evaluated.model
     parts = []
     for start in tqdm(range(0, len(records), batch), desc="image tokens", unit="batch"):
-        images = [records[index].image for index in range(start, min(start + batch, len(records)))]
+        images = [records[index].shown for index in range(start, min(start + batch, len(records)))]
         values = pixel_values(images, model.processor).to(model.device, model.vlm.dtype)
         parts.append(image_features(model.vlm, values).reshape(len(images), -1).float().cpu())
     return torch.cat(parts)

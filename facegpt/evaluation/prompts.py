@@ -32,7 +32,7 @@ HELD_OUT_TEXT_PROMPTS = [
 
 def image_request(record: FaceRecord, wordings: Sequence[str], rng: random.Random) -> Sample:
     """A request for the face in a photograph."""
-    return question(rng.choice(wordings), record.image, record.id)
+    return question(rng.choice(wordings), record.shown, record.id)
 
 
 def text_request(record: FaceRecord, wordings: Sequence[str], rng: random.Random) -> Sample:
@@ -79,7 +79,7 @@ def image_questions(records: Sequence[FaceRecord], count: int, seed: int) -> lis
     for index in range(count):
         record = records[index % len(records)]
         asked = [text for text, _ in record.conversation] or FACE_QUESTIONS
-        samples.append(question(rng.choice(asked), record.image, record.id))
+        samples.append(question(rng.choice(asked), record.shown, record.id))
     return samples
 
 

@@ -18,6 +18,7 @@ ANCHORS = 896
 SMALLEST_SCORE = 0.5
 LARGEST_OVERLAP = 0.3  # intersection over union, above which two boxes are one face
 CROP_SCALE = 1.5  # of the landmark network's square to the box
+WHOLE = 2  # views of the whole picture: as it is, and at half the size
 SMALLEST_TILE = 128  # pixels of the picture; a smaller tile would be mere magnification
 
 
@@ -43,13 +44,14 @@ def square_around(x: float, y: float, width: float, height: float, eyes: np.ndar
     return Square(x, y, CROP_SCALE * max(width, height), math.atan2(down, across))
 
 
-def detect_faces(network: GraphNetwork, image: Image.Image) -> list[Detection]:
+def detect_faces(network: GraphNetwork, image: Image.Image, tiles: bool = True) -> list[Detection]:
     """The faces of an RGB picture, best score first.
 
     The network sees faces of about a tenth of its view to nearly the whole of it. So it is shown the picture
     as it is, with a wide margin (for crops that the face fills), and in overlapping tiles of half the side.
+    Without `tiles` it takes a quarter of the time or less and finds large faces only.
     """
-    squares = views(*image.size)
+    squares = views(*image.size)[: None if tiles else WHOLE]
     device = next(network.parameters()).device
     seen = torch.stack([cut_square(image, square, SIZE) for square in squares]).to(device)
     with torch.inference_mode():
@@ -63,9 +65,9 @@ def detect_faces(network: GraphNetwork, image: Image.Image) -> list[Detection]:
 
 
 def views(width: int, height: int) -> list[Square]:
-    """The squares of a picture that the detector is shown."""
+    """The squares of a picture that the detector is shown, the `WHOLE` that hold all of it first."""
     side = max(width, height)
-    squares = [Square(width / 2, height / 2, factor * side) for factor in (1, 2)]
+    squares = [Square(width / 2, height / 2, factor * side) for factor in range(1, WHOLE + 1)]
     tile = side / 2
     if tile >= SMALLEST_TILE:
         squares += [Square(x, y, tile) for y in _centers(height, tile) for x in _centers(width, tile)]

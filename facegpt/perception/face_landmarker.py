@@ -96,13 +96,14 @@ class FaceLandmarker:
         networks = read_task(part_path("face_landmarker") if path is None else path)
         return FaceLandmarker(*(GraphNetwork(*pair).to(device) for pair in networks.values()))
 
-    def find(self, image: Image.Image) -> list[FoundFace]:
+    def find(self, image: Image.Image, tiles: bool = True) -> list[FoundFace]:
         """The faces of a picture, largest first, at most `MOST_FACES`; an empty list when there is none.
 
-        Each is located twice, the second time in a square around the points of the first.
+        Each is located twice, the second time in a square around the points of the first. tiles: see
+        `detect_faces`.
         """
         image = image.convert("RGB")
-        squares = [found.square() for found in detect_faces(self.detector, image)]
+        squares = [found.square() for found in detect_faces(self.detector, image, tiles)]
         points, scores = self._locate(image, squares[:MOST_FACES])
         squares = [_square_of(mesh) for mesh in points[scores > SMALLEST_SCORE]]
         points, scores = self._locate(image, squares)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.io import loadmat
 from torch import Tensor
 
 from facegpt.errors import LandmarkError
 from facegpt.files import file_size, printable
-from facegpt.head.builtin.anatomy import landmark_table
+from facegpt.perception.head_pose import INNER, place_mean_head
 
 LARGEST_FILE = 1 << 20  # bytes; 68 landmarks take less than 10,000 in any format
+LANDMARK_SUFFIXES = (".npy", ".pts", ".mat")
+LARGEST_UNPACKED = 16 << 20  # bytes of a .mat; its own arrays take 20,000
 MEDIAPIPE_COUNTS = (468, 478)  # of MediaPipe's face mesh without and with irises
 
 
@@ -21,7 +26,8 @@ def read_landmarks(path: str | Path) -> tuple[Tensor, Tensor]:
     """68 landmarks (68,2) float32 in pixels with centres at half integers, x right, y down; valid (68,) bool.
 
     `.pts` (iBUG / 300-W text: version, n_points, coordinates in braces) counts pixel centres from 1, so 0.5
-    is subtracted. `.npy` (68,2) is taken as it is: our own convention. Files of the 51 inner points without
+    is subtracted. `.npy` (68,2) is taken as it is: our own convention. `.mat` is AFLW2000-3D's (Zhu et al.
+    2016): x and y of its `pt3d_68` (3,68), which MATLAB counts from 1. Files of the 51 inner points without
     the contour (iBUG 17-67) are read too: `complete_landmarks` adds the contour, which is not valid then.
     Raises LandmarkError, naming the file, when it is missing, no regular file, broken, or larger than
     `LARGEST_FILE`, or has another count or a number that is not finite.
@@ -32,16 +38,21 @@ def read_landmarks(path: str | Path) -> tuple[Tensor, Tensor]:
         raise LandmarkError(
             f"{printable(path)}: no such landmark file; write 68 points there as .pts or .npy"
         )
-    if path.suffix not in (".pts", ".npy"):
+    if path.suffix not in LANDMARK_SUFFIXES:
         mediapipe = "; MediaPipe's points are others than iBUG's" if path.suffix == ".npz" else ""
-        raise LandmarkError(f"{path}: unknown landmark format {path.suffix!r}, use .pts or .npy{mediapipe}")
+        raise LandmarkError(
+            f"{path}: unknown landmark format {path.suffix!r}, use .pts, .npy or .mat{mediapipe}"
+        )
     if size > LARGEST_FILE:
         raise LandmarkError(f"{path}: {size} bytes are too many for 68 landmarks; is it another file?")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise LandmarkError(f"{path}: cannot be read ({error.strerror})") from None
-    points = _parse_pts(content, path) - 0.5 if path.suffix == ".pts" else _parse_npy(content, path)
+    parse, first = {".npy": (_parse_npy, 0.0), ".pts": (_parse_pts, 0.5), ".mat": (_parse_mat, 0.5)}[
+        path.suffix
+    ]
+    points = parse(content, path) - first
     return complete_landmarks(points, str(path))
 
 
@@ -66,22 +77,10 @@ def complete_landmarks(points: np.ndarray, name: str) -> tuple[Tensor, Tensor]:
     if not np.isfinite(points).all():
         raise LandmarkError(f"{name}: a landmark is not finite; detect them again or drop the photograph")
     if len(points) == 51:
-        points = np.concatenate([_contour(points.astype(np.float64), name), points])
+        contour = place_mean_head(points.astype(np.float64), np.eye(68)[INNER], name)[: INNER.start]
+        points = np.concatenate([contour, points])
         return torch.from_numpy(points.astype(np.float32)), torch.arange(68) >= 17
     return torch.from_numpy(points), torch.ones(68, dtype=torch.bool)
-
-
-def _contour(inner: np.ndarray, name: str) -> np.ndarray:
-    """The 17 contour points (17,2) that belong to 51 inner ones (51,2)."""
-    mean = landmark_table() * (1, -1, 1)  # (68, 3), y down as in images
-    center = mean[17:].mean(axis=0)
-    affine = np.linalg.lstsq(mean[17:] - center, inner - inner.mean(axis=0), rcond=None)[0].T  # (2, 3)
-    u, singular, v = np.linalg.svd(affine, full_matrices=False)
-    if not singular[1] > 1e-3 * singular[0]:
-        raise LandmarkError(f"{name}: the landmarks lie on a line or in one point; detect them again")
-    # The nearest two orthogonal rows of equal length: a rotation and a scale.
-    contour: np.ndarray = (mean[:17] - center) @ (singular.mean() * (u @ v)).T + inner.mean(axis=0)
-    return contour
 
 
 def _parse_pts(content: bytes, path: Path) -> np.ndarray:
@@ -122,3 +121,32 @@ def _parse_npy(content: bytes, path: Path) -> np.ndarray:
     except Exception as error:  # numpy parses the header as a Python literal, which fails in many ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LandmarkError(f"{path}: not a readable .npy array of numbers: {reason}") from error
+
+
+def _parse_mat(content: bytes, path: Path) -> np.ndarray:
+    """x and y of `pt3d_68`, after a look at what the file unpacks to: scipy would allocate first."""
+    try:
+        _check_mat(content)
+        points = loadmat(BytesIO(content), variable_names=["pt3d_68"])["pt3d_68"]
+        if points.dtype.kind not in "fiu" or points.ndim != 2 or len(points) not in (2, 3):
+            raise ValueError(f"pt3d_68 is an array {points.shape} of {points.dtype}, (3, 68) is needed")
+        return np.asarray(points[:2].T, dtype=np.float64)
+    except Exception as error:  # scipy raises whatever its first surprise is
+        reason = "no pt3d_68 in it" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise LandmarkError(f"{path}: not a readable .mat file of AFLW2000-3D: {reason}") from error
+
+
+def _check_mat(content: bytes) -> None:
+    """ValueError unless a MATLAB 5 file is whole and unpacks to at most `LARGEST_UNPACKED` bytes."""
+    if len(content) < 128 or content[124:128] != b"\x00\x01IM":
+        raise ValueError("it is no little-endian MATLAB 5 file")
+    start, left = 128, LARGEST_UNPACKED
+    while start + 8 <= len(content):
+        kind, size = struct.unpack_from("<II", content, start)
+        start += 8 + size
+        if start > len(content):
+            raise ValueError("it is cut off")
+        if kind == 15:  # miCOMPRESSED
+            left -= len(zlib.decompressobj().decompress(content[start - size : start], max(left, 1)))
+            if left <= 0:
+                raise ValueError(f"it unpacks to more than {LARGEST_UNPACKED} bytes")

@@ -207,7 +207,7 @@ def _prompts(records: list[FaceRecord]) -> list[Prompt]:
         if described:
             texts[TEXT] = face_request(rng, described)[0]
         for kind, text in texts.items():
-            front, images = ("", []) if kind == TEXT else (f"{IMAGE_TOKEN}\n", [record.image])
+            front, images = ("", []) if kind == TEXT else (f"{IMAGE_TOKEN}\n", [record.shown])
             sample = Sample(record.id, kind, [Message("user", front + text)], images)
             prompts.append(Prompt(index, kind, sample))
     return sorted(prompts, key=lambda prompt: prompt.kind)
