@@ -41,7 +41,7 @@ class FitCommandSettings:
     face: which of the faces found, 1 for the largest, or "all".
     out: folder for the results; default: the image's name and _face.
     head: "builtin" or a head file (FLAME .pkl, .npz, .safetensors).
-    recognizer: "tiny", an ArcFace file, or "none": no perceptual loss.
+    recognizer: "none", or a network for a perceptual loss: "tiny", or an ArcFace file.
     size: side of the crop in pixels, 32 to 2048.
     rigged: write a rigged GLB too.
     """
@@ -51,7 +51,7 @@ class FitCommandSettings:
     face: str = "1"
     out: Path | None = None
     head: str = "builtin"
-    recognizer: str = "tiny"
+    recognizer: str = "none"
     size: int = 224
     rigged: bool = False
 

@@ -44,7 +44,8 @@ class FitSettings:
     """landmark_steps, pixel_steps: of the two iterative stages. landmark_weight: of the mean squared landmark
     coordinate difference in pixels of a 224 crop. landmark_delta: distance in these pixels beyond which a
     landmark pulls no harder, 0: none. crooked, light, movement, expected: weights of the priors (`priors`,
-    `Expected`) beside the objective's regularization, 0 leaves one out. learning_rates: size of an Adam step, in each group's unit.
+    `Expected`) beside the objective's regularization, 0 leaves one out. learning_rates: size of an Adam step,
+    in each group's unit.
     """
 
     landmark_weight: float = 2e-3

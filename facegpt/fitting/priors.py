@@ -17,7 +17,7 @@ from facegpt.head.parameters import FaceParameters
 JAW_SIDEWAYS = 0.03  # radians: a jaw mostly opens, crooked mouths are expressions
 CROOKED = 0.15  # of a full movement: by how much the two sides of a face differ
 MOVEMENT = 0.3  # of a full one: how far a named movement usually goes
-COLORED_LIGHT = 0.05  # a coefficient of the light: by how much the three colors differ
+COLORED_LIGHT = 0.1  # a coefficient of the light: by how much the three colors differ
 SIDEWAYS = ("mouthLeft", "mouthRight", "jawLeft", "jawRight")  # movements to a side, absent from most faces
 
 
