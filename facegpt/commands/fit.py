@@ -1,104 +1,121 @@
-"""facegpt fit --image FILE --landmarks FILE.pts|FILE.npy --out DIR
+"""facegpt fit --image PHOTO [--face N|all] [--out DIR]
 
-Fits the head model to one photograph by analysis by synthesis, without any network that predicts faces, and
-writes DIR/face.glb, DIR/overlay.png and DIR/parameters.json (every coefficient by name, and the errors); with
---rigged also DIR/face_rigged.glb, which Blender, three.js or a game engine can animate.
-Takes the 68 iBUG landmarks, or the 51 without the contour; coordinates are pixels of FILE. Half a minute on
-two CPU cores.
+Fits the head model to the face of a photograph by analysis by synthesis, without any network that predicts
+faces, and writes DIR/face.glb, DIR/overlay.png (the fit over the photograph, and the head from three sides)
+and DIR/parameters.json (every coefficient by name, and the errors); with --rigged also DIR/face_rigged.glb,
+which Blender, three.js or a game engine can animate. DIR is PHOTO's name and _face unless it is given.
+The face is found by MediaPipe's landmarker (`facegpt fetch face_landmarker`): the largest of the picture, or
+the N-th largest with --face N; --face all fits every one, into DIR/1, DIR/2 ... Instead, --landmarks names a
+file, .pts or .npy, with the 68 iBUG landmarks or the 51 without the contour, in pixels of PHOTO.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
+from facegpt.commands.fit_photograph import PhotographedFace, find_faces, read_face
+from facegpt.commands.fit_results import OVERLAY, write_results
 from facegpt.commands.output import check_output
 from facegpt.config import MISSING, parse_config
-from facegpt.data.targets import to_tensor
 from facegpt.errors import LandmarkError
-from facegpt.export.coefficients import named_coefficients
-from facegpt.export.mesh_io import export_mesh
-from facegpt.export.rigged_head import export_rigged_head
-from facegpt.files import atomic_path, write_json
+from facegpt.files import printable
 from facegpt.fitting.photograph import FIT_WEIGHTS, FitSettings, check_fit_size, fit_face
 from facegpt.head.model import HeadModel
-from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
-from facegpt.metrics.image import landmark_error, photometric_error
-from facegpt.perception.align import crop_face
-from facegpt.perception.images import read_image
-from facegpt.perception.landmark_files import read_landmarks
 from facegpt.perception.recognizer import Recognizer, load_recognizer
-from facegpt.perception.skin import skin_probability
-from facegpt.render.renderer import render
-from facegpt.sample import FaceTarget
-from facegpt.visualize import contact_sheet, draw_landmarks, head_picture, overlay, to_pil
 
-OVERLAY = "overlay.png"
-
-
-@dataclass
-class Photograph:
-    """A crop to fit: its target, which landmarks count, and where it lies in the photograph."""
-
-    crop: Image.Image
-    target: FaceTarget
-    valid: Tensor  # (68,) bool
-    matrix: Tensor  # (3, 3): photo pixels to crop pixels
+ALL = "all"
 
 
 @dataclass
 class FitCommandSettings:
-    """image: a photograph of one face.
-    landmarks: its landmarks, .pts or .npy, in pixels of the image.
-    out: folder for the results.
+    """image: a photograph.
+    landmarks: of its face, a .pts or .npy file, in pixels of the image; default: they are found.
+    face: which of the faces found, 1 for the largest, or "all".
+    out: folder for the results; default: the image's name and _face.
     head: "builtin" or a head file (FLAME .pkl, .npz, .safetensors).
-    recognizer: "tiny", "sface" (fetched), an ArcFace file, or "none": no perceptual loss.
+    recognizer: "none", or a network for a perceptual loss: "tiny", "sface" (fetched) or an ArcFace file.
     size: side of the crop in pixels, 32 to 2048.
     rigged: write a rigged GLB too.
     """
 
     image: Path = MISSING
-    landmarks: Path = MISSING
-    out: Path = MISSING
+    landmarks: Path | None = None
+    face: str = "1"
+    out: Path | None = None
     head: str = "builtin"
-    recognizer: str = "tiny"
+    recognizer: str = "none"
     size: int = 224
     rigged: bool = False
 
     def __post_init__(self) -> None:
         check_fit_size(self.size)
-        if self.image.resolve() == (self.out / OVERLAY).resolve():
+        if self.face != ALL and not (self.face.isascii() and self.face.isdigit() and int(self.face[:9]) >= 1):
+            raise ValueError(f"face={printable(self.face)[:60]} is neither a number from 1 nor {ALL}")
+        if self.landmarks is not None and self.face != "1":
+            raise ValueError("face chooses among faces that are found; a landmark file is of one face")
+        if self.image.resolve() == (self.folder / OVERLAY).resolve():
             raise ValueError(f"image={self.image} would be overwritten by a result; choose another out")
 
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return Path(f"{self.image.stem}_face") if self.out is None else self.out
 
-def main(argv: Sequence[str]) -> None:
+
+def main(argv: Sequence[str]) -> int:
     settings = parse_config(FitCommandSettings, argv, __doc__)
-    check_output(settings.out, folder=True)
+    check_output(settings.folder, folder=True)
+    if settings.landmarks is not None:
+        faces = [read_face(settings.image, settings.landmarks, settings.size)]
+    else:
+        faces = find_faces(
+            settings.image, settings.size, None if settings.face == ALL else int(settings.face)
+        )
     head = HeadModel.open(settings.head)
     objective = FaceObjective(*weights_and_recognizer(settings.recognizer), head.layout)
-    with tqdm(total=1, unit="step", leave=False, disable=None) as bar:
+    problems = []
+    for face in faces:
+        folder = settings.folder / str(face.number) if settings.face == ALL else settings.folder
+        try:
+            fit_one(settings, head, objective, face, folder)
+        except LandmarkError as error:  # landmarks that no face can have
+            problems.append(f"{face.source}: {error}")
+    if problems and len(faces) == 1:
+        raise LandmarkError(problems[0])
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def fit_one(
+    settings: FitCommandSettings,
+    head: HeadModel,
+    objective: FaceObjective,
+    face: PhotographedFace,
+    folder: Path,
+) -> None:
+    """Fit one face with a progress bar, write its files, and say what was written."""
+    plan = FitSettings()
+    begin = {"place": 0, "landmarks": 1, "pixels": 1 + plan.landmark_steps}
+    total = begin["pixels"] + plan.pixel_steps
+    with tqdm(total=total, unit="step", leave=False, disable=None) as bar:
 
         def show(stage: str, done: int, steps: int) -> None:
-            bar.set_description(stage)
-            bar.total, bar.n = steps, done
-            bar.refresh()
+            bar.set_description(f"face {face.number}, {stage}", refresh=False)
+            bar.update(begin[stage] + done - bar.n)
 
-        try:
-            photograph = read_photograph(settings.image, settings.landmarks, settings.size)
-            fitted = fit_face(head, photograph.target, objective, FitSettings(), photograph.valid, show)
-            errors = write_results(settings, head, photograph, fitted)
-        except ValueError as error:  # landmarks that no face can have
-            raise LandmarkError(f"{settings.landmarks}: {error}") from None
+        expected = face.expected(head)
+        fitted = fit_face(head, face.target, objective, plan, face.valid, expected, show)
+    errors = write_results(folder, head, face, fitted, settings.rigged)
     for name, (before, after) in errors.items():
         print(f"{name}: {before:.3f} for the mean face, {after:.3f} after the fit")
-    print(f"wrote {settings.out}/face.glb, {OVERLAY} and parameters.json")
+    print(f"wrote {printable(folder)}/face.glb, {OVERLAY} and parameters.json", flush=True)
 
 
 def weights_and_recognizer(name: str) -> tuple[ObjectiveWeights, Recognizer | None]:
@@ -106,74 +123,3 @@ def weights_and_recognizer(name: str) -> tuple[ObjectiveWeights, Recognizer | No
     if name == "none":
         return replace(FIT_WEIGHTS, perceptual=0.0), None
     return FIT_WEIGHTS, load_recognizer(name)
-
-
-def read_photograph(image: Path, landmarks: Path, size: int) -> Photograph:
-    """Read and crop; raises ImageError or LandmarkError that name the file."""
-    photo = read_image(image)
-    points, valid = read_landmarks(landmarks)
-    try:
-        crop, cropped, matrix = crop_face(photo, points, size)
-    except LandmarkError as error:
-        raise LandmarkError(f"{landmarks}: {error}") from None
-    pixels = to_tensor(crop)
-    target = FaceTarget(pixels, cropped, skin_probability(pixels[None])[0])
-    return Photograph(crop, target, valid, matrix)
-
-
-def write_results(
-    settings: FitCommandSettings, head: HeadModel, photograph: Photograph, fitted: FaceParameters
-) -> dict[str, tuple[float, float]]:
-    """Write the three files; returns metric -> (mean face, fitted)."""
-    size, target = settings.size, photograph.target
-    with torch.no_grad():
-        mean, rendering = render(head, head.mean_parameters(), size), render(head, fitted, size)
-        # One mask for both, so that neither is judged where only it has pixels.
-        mask = (target.skin_mask * rendering.skin_mask[0])[None]
-        errors = {
-            "landmark_error_px": tuple(
-                float(
-                    landmark_error(
-                        r.landmarks[:, photograph.valid], target.landmarks[None, photograph.valid], size
-                    )
-                )
-                for r in (mean, rendering)
-            ),
-            "photometric_error": tuple(
-                float(photometric_error(target.image[None], r.image, mask)) for r in (mean, rendering)
-            ),
-        }
-    photo = photograph.crop
-    sheet = contact_sheet(
-        [
-            [
-                draw_landmarks(photo, target.landmarks[photograph.valid], (80, 220, 120)),
-                draw_landmarks(
-                    overlay(target.image, rendering.image[0], rendering.mask[0]),
-                    rendering.landmarks[0],
-                    (255, 90, 90),
-                ),
-                to_pil(rendering.image[0]),
-                head_picture(head, fitted, size, clay=True),
-            ]
-        ],
-        ["photograph, landmarks", "overlay", "rendering", "mesh"],
-    )
-    settings.out.mkdir(parents=True, exist_ok=True)
-    export_mesh(head.mesh(fitted), settings.out / "face.glb")
-    if settings.rigged:
-        export_rigged_head(head, fitted, settings.out / "face_rigged.glb")
-    with atomic_path(settings.out / OVERLAY) as path:
-        sheet.save(path)
-    write_json(
-        settings.out / "parameters.json",
-        {
-            "image": str(settings.image),
-            "landmarks": {"file": str(settings.landmarks), "used": int(photograph.valid.sum())},
-            "head": {"id": head.id, "name": head.data.metadata.get("name", settings.head)},
-            "crop": {"size": size, "photo_to_crop": photograph.matrix.tolist()},
-            "errors": {k: {"mean_face": before, "fitted": after} for k, (before, after) in errors.items()},
-            "coefficients": named_coefficients(fitted, head),
-        },
-    )
-    return errors  # type: ignore[return-value]

@@ -37,9 +37,14 @@ def landmark_loss(
     """
     weights = landmark_weights(predicted.device, predicted.dtype)
     squares = ((predicted - target) * (REFERENCE_SIZE / size)).square().sum(dim=-1)  # (F, 68)
-    if delta > 0:
-        squares = 2 * squares / (1 + (1 + squares / delta**2).sqrt())  # the same without a difference
-    squares = weights.square() * squares
+    squares = weights.square() * pseudo_huber(squares, delta)
     if valid is None:
         return squares.mean(dim=1) / 2
     return (squares * valid).sum(dim=1) / (2 * valid.sum(dim=1)).clamp(min=1)
+
+
+def pseudo_huber(squares: Tensor, delta: float) -> Tensor:
+    """Squared distances, far beyond delta^2 growing like 2 delta times the distance; delta 0: as they are."""
+    if delta == 0:
+        return squares
+    return 2 * squares / (1 + (1 + squares / delta**2).sqrt())  # the textbook's, without its difference

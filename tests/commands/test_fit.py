@@ -18,7 +18,8 @@ from facegpt.commands import fit
 from facegpt.config import run
 from facegpt.errors import LandmarkError
 from facegpt.export.coefficients import named_coefficients
-from facegpt.fitting.photograph import FitSettings, estimate_light, fit_face, place_head
+from facegpt.fitting.photograph import FitSettings, fit_face
+from facegpt.fitting.start import estimate_light, place_head
 from facegpt.head.files.format import save_head
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters

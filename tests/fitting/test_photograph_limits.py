@@ -5,7 +5,8 @@ import torch
 from small_head import small_head
 
 from facegpt.errors import ConfigError, LandmarkError
-from facegpt.fitting.photograph import check_fit_size, fit_face, place_head
+from facegpt.fitting.photograph import check_fit_size, fit_face
+from facegpt.fitting.start import place_head
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
 from facegpt.sample import FaceTarget
 
