@@ -38,14 +38,14 @@ def read_image(path: str | Path, coarse: bool = False) -> Image.Image:
     return _decode(path, printable(path), coarse, upright=True)
 
 
-def decode_image(content: bytes, name: str) -> Image.Image:
-    """The bytes of an image file as RGB, as `read_image` does it but not turned: its pixels as they lie.
+def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Image:
+    """The bytes of an image file as RGB, as `read_image` does it; its pixels as they lie, or `upright`.
 
     Raises ImageError that begins with `name`.
     """
     if len(content) > LARGEST_FILE:
         raise ImageError(f"{name}: {len(content)} bytes are too many for an image; shrink it")
-    return _decode(BytesIO(content), name, coarse=False, upright=False)
+    return _decode(BytesIO(content), name, coarse=False, upright=upright)
 
 
 def _decode(source: Path | BytesIO, name: str, coarse: bool, upright: bool) -> Image.Image:
