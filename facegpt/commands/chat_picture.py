@@ -35,18 +35,23 @@ def read_picture(path: Path, landmarks: Path | None = None) -> tuple[Image.Image
             return crop_face(image, points)[0], ""
         except LandmarkError as error:
             raise LandmarkError(f"{landmarks} does not fit {path}: {error}") from None
+    return cut_out(image, printable(path))
+
+
+def cut_out(image: Image.Image, name: str) -> tuple[Image.Image, str]:
+    """The largest face of an upright picture, or all of it, and a sentence on it, with `name`, or ""."""
     if problem := missing_landmarker():
-        return image, f"{printable(path)} goes in as it is: {problem}"
+        return image, f"{name} goes in as it is: {problem}"
     from facegpt.perception.photo import crop_largest_face  # of no use to a chat without a picture
 
     try:
         if found := crop_largest_face(image, _landmarker()):
             crop, _, faces = found
-            several = f"{printable(path)} has {len(faces)} faces: the largest is taken"
+            several = f"{name} has {len(faces)} faces: the largest is taken"
             return crop, several if len(faces) > 1 else ""
     except LandmarkError:  # a face of a few pixels, or mostly outside the picture
         pass
-    return image, f"{printable(path)} goes in whole: no face was found in it"
+    return image, f"{name} goes in whole: no face was found in it"
 
 
 @cache

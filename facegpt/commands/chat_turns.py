@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 import transformers
 from PIL import Image
@@ -58,7 +59,15 @@ def talk(settings: ChatSettings) -> int:
     return 0
 
 
-def open_model(settings: ChatSettings, checkpoint: Path) -> tuple[FaceGPT, HeadModel]:
+class ModelSettings(Protocol):
+    """Those of a verb's keys that say which model speaks."""
+
+    head: str
+    backbone: str | None
+    device: str
+
+
+def open_model(settings: ModelSettings, checkpoint: Path) -> tuple[FaceGPT, HeadModel]:
     """The model of a checkpoint, on the device of the settings, and the head it speaks of."""
     transformers.utils.logging.disable_progress_bar()  # of loading weights, a second or two
     device = choose_device(settings.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,10 @@ class Reply:
     face_probabilities: Tensor
 
 
+# Given the tokens (N,) of one step, -1 in rows that have ended; returns (N,) bool, which rows may go on.
+Listener = Callable[[Tensor], Tensor]
+
+
 @torch.no_grad()
 def generate(
     model: FaceGPT,
@@ -39,6 +44,7 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
     synced_gpus: bool = False,
+    listener: Listener | None = None,
 ) -> list[Reply]:
     """Answer N prompts.
 
@@ -47,6 +53,7 @@ def generate(
     `generator`, which makes the result reproducible.
     synced_gpus: needed when weights are sharded over ranks (ZeRO-3). All ranks must then call together, and
     step until the slowest has finished, because every step gathers weights.
+    listener: hears every step, and may end rows.
 
     Raises ValueError for right-padded prompts or a max_new_tokens below 1, SampleError when images and
     `<image>` tokens do not match.
@@ -59,7 +66,9 @@ def generate(
     model.eval()
     try:
         prompts = (input_ids, attention_mask, pixel_values)
-        tokens, emitted = _decode(model, *prompts, max_new_tokens, temperature, generator, synced_gpus)
+        tokens, emitted = _decode(
+            model, *prompts, max_new_tokens, temperature, generator, synced_gpus, listener
+        )
         faces = model.face_head.face_parameters(emitted.states, emitted.images, emitted.words, emitted.told)
     finally:
         model.train(training)
@@ -106,6 +115,7 @@ def _decode(
     temperature: float,
     generator: torch.Generator | None,
     synced_gpus: bool,
+    listener: Listener | None,
 ) -> tuple[list[Tensor], EmittedFaces]:
     """Token ids of each row, up to and with its end token, and the faces emitted on the way."""
     ends = torch.tensor(end_token_ids(model), device=input_ids.device)
@@ -124,7 +134,10 @@ def _decode(
         token = torch.where(unfinished, token, ends[0])  # what a finished row repeats, nobody reads
         chosen.append(token)
         lengths += unfinished
+        heard = torch.where(unfinished, token, -1)
         unfinished = unfinished & ~torch.isin(token, ends)
+        if listener is not None:
+            unfinished = unfinished & listener(heard)
         if not any_unfinished(unfinished, synced_gpus) or len(chosen) == max_new_tokens:
             break
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], dim=1)

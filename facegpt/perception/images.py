@@ -39,7 +39,7 @@ def read_image(path: str | Path, coarse: bool = False) -> Image.Image:
 
 
 def decode_image(content: bytes, name: str, upright: bool = False) -> Image.Image:
-    """The bytes of an image file as RGB, as `read_image` does it; turned only if asked: as its pixels lie.
+    """The bytes of an image file as RGB, as `read_image` does it; its pixels as they lie, or `upright`.
 
     Raises ImageError that begins with `name`.
     """
