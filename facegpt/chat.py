@@ -18,7 +18,7 @@ from facegpt.errors import CheckpointError, MissingPartError, SampleError
 from facegpt.head.parameters import FaceParameters
 from facegpt.model.checkpoint import DESCRIPTION, run_checkpoints
 from facegpt.model.facegpt import FaceGPT
-from facegpt.model.generation import Reply, generate
+from facegpt.model.generation import Listener, Reply, end_token_ids, generate
 from facegpt.perception.images import read_image
 from facegpt.sample import FACE_TOKEN, IMAGE_TOKEN, Message, Sample
 
@@ -37,11 +37,12 @@ def answer(
     max_new_tokens: int = 256,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
+    listener: Listener | None = None,
 ) -> list[Reply]:
     """Generate the answers to several conversations, each ending with a user turn, in one batch.
 
     The longest of them with its answer has to fit into the model's context; what is left there limits
-    max_new_tokens.
+    max_new_tokens. listener: hears the tokens of every step, see `facegpt.model.generation`.
     Raises SampleError, naming the conversation, for turns that do not alternate, images that do not match
     their `<image>` tokens, and a conversation that leaves no room for an answer.
     """
@@ -61,7 +62,31 @@ def answer(
         max_new_tokens=min(max_new_tokens, limit - length),
         temperature=temperature,
         generator=generator,
+        listener=listener,
     )
+
+
+class TextStream:
+    """The text of one reply while it is generated: what `add` and `rest` return joins to `Reply.text`."""
+
+    def __init__(self, model: FaceGPT) -> None:
+        self.tokenizer = model.processor.tokenizer
+        self.ends = set(end_token_ids(model))
+        self.ids: list[int] = []
+        self.sent = ""
+
+    def add(self, token: int) -> str:
+        """What one token more adds to the text; "" for an end token and for half of a character."""
+        if token in self.ends:
+            return ""
+        self.ids.append(token)
+        text = self.tokenizer.decode(self.ids, skip_special_tokens=True).strip()
+        return "" if text.endswith("\N{REPLACEMENT CHARACTER}") else self.rest(text)
+
+    def rest(self, text: str) -> str:
+        """What is still to be sent of `text`, the reply so far."""
+        piece, self.sent = text[len(self.sent) :], text
+        return piece
 
 
 @dataclass
@@ -103,7 +128,7 @@ def answer_batch(
             image = request.image() if callable(request.image) else request.image
             samples.append(question(request.text, image, request.id))
         replies = answer(model, samples, max_new_tokens)
-        yield [(request, _turn(reply)) for request, reply in zip(chosen, replies, strict=True)]
+        yield [(request, as_turn(reply)) for request, reply in zip(chosen, replies, strict=True)]
 
 
 def _prompt_length(model: FaceGPT, request: Request) -> int:
@@ -158,7 +183,8 @@ class Turn:
     probabilities: list[float]
 
 
-def _turn(reply: Reply) -> Turn:
+def as_turn(reply: Reply) -> Turn:
+    """A reply with its faces one by one."""
     faces = [] if reply.faces is None else [reply.faces[i] for i in range(len(reply.faces))]
     return Turn(reply.text, faces, reply.face_probabilities.tolist())
 
@@ -183,9 +209,15 @@ class ChatSession:
         self.images: list[Image.Image] = []
         self._generator = None if seed is None else torch.Generator(model.device).manual_seed(seed)
 
-    def say(self, text: str, image: Image.Image | str | Path | None = None) -> Turn:
+    def say(
+        self,
+        text: str,
+        image: Image.Image | str | Path | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Turn:
         """Send a user turn, with an image before the text where there is one, and return the reply.
 
+        on_text: is given the reply's text piece by piece, while it is spoken.
         A failed turn and an empty reply leave the conversation as it was, so one can go on after them.
         Raises SampleError for a text that `check_text` refuses, and for a conversation that has outgrown the
         model's context; ImageError for an unreadable image.
@@ -196,18 +228,23 @@ class ChatSession:
             shown.append(image.convert("RGB") if isinstance(image, Image.Image) else read_image(image))
             text = f"{IMAGE_TOKEN}\n{text}"
         said = [*self.messages, Message("user", text)]
-        reply = answer(
-            self.model,
-            [Sample("the chat", "chat", said, shown)],
-            self.max_new_tokens,
-            self.temperature,
-            self._generator,
-        )[0]
+        stream = TextStream(self.model)
+
+        def listen(tokens: torch.Tensor) -> torch.Tensor:
+            if on_text and (piece := stream.add(int(tokens[0]))):
+                on_text(piece)
+            return tokens >= 0
+
+        sample = Sample("the chat", "chat", said, shown)
+        sampling = (self.max_new_tokens, self.temperature, self._generator)
+        reply = answer(self.model, [sample], *sampling, listen)[0]
+        if on_text and (piece := stream.rest(reply.text)):
+            on_text(piece)
         if reply.text:
             # A model may spell the placeholder letter by letter; as history it must not ask for an image.
             self.messages = [*said, Message("assistant", reply.text.replace(IMAGE_TOKEN, "image"))]
             self.images = shown
-        return _turn(reply)
+        return as_turn(reply)
 
     def reset(self) -> None:
         """Forget the conversation."""

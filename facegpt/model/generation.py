@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,10 @@ class Reply:
     face_probabilities: Tensor
 
 
+# Given the tokens (N,) of one step, -1 in rows that have ended; returns (N,) bool, which rows may go on.
+Listener = Callable[[Tensor], Tensor]
+
+
 @torch.no_grad()
 def generate(
     model: FaceGPT,
@@ -39,6 +44,7 @@ def generate(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
     synced_gpus: bool = False,
+    listener: Listener | None = None,
 ) -> list[Reply]:
     """Answer N prompts.
 
@@ -47,6 +53,7 @@ def generate(
     `generator`, which makes the result reproducible.
     synced_gpus: needed when weights are sharded over ranks (ZeRO-3). All ranks must then call together, and
     step until the slowest has finished, because every step gathers weights.
+    listener: hears every step, and may end rows.
 
     Raises ValueError for right-padded prompts or a max_new_tokens below 1, SampleError when images and
     `<image>` tokens do not match.
@@ -59,7 +66,8 @@ def generate(
     model.eval()
     try:
         prompts = (input_ids, attention_mask, pixel_values)
-        tokens, emitted = _decode(model, *prompts, max_new_tokens, temperature, generator, synced_gpus)
+        how = (max_new_tokens, temperature, generator, synced_gpus, listener)
+        tokens, emitted = _decode(model, *prompts, *how)
         read = [emitted.states, emitted.images, emitted.texts]
         if not len(emitted.rows):  # under ZeRO-3 every rank has to run the head: a row that nobody reads
             read = [tensor.new_zeros(1, tensor.shape[1]) for tensor in read]
@@ -106,6 +114,7 @@ def _decode(
     temperature: float,
     generator: torch.Generator | None,
     synced_gpus: bool,
+    listener: Listener | None,
 ) -> tuple[list[Tensor], EmittedFaces]:
     """Token ids of each row, up to and with its end token, and the faces emitted on the way."""
     ends = torch.tensor(end_token_ids(model), device=input_ids.device)
@@ -132,7 +141,10 @@ def _decode(
         states.append(state[emitting])
         texts.append(text[emitting])
         probabilities.append(likely[emitting])
+        heard = torch.where(unfinished, token, -1)
         unfinished = unfinished & ~torch.isin(token, ends)
+        if listener is not None:
+            unfinished = unfinished & listener(heard)
         if not any_unfinished(unfinished, synced_gpus) or len(chosen) == max_new_tokens:
             break
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(token), 1)], dim=1)
