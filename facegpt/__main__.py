@@ -11,6 +11,7 @@ from facegpt.config import UsageError, run
 
 VERBS = {
     "chat": "talk with a trained model, about a picture or without one",
+    "demo": "talk with it in the browser: chat, 3D view, sliders, files",
     "serve": "answer over HTTP, as OpenAI's API does",
     "fit": "fit the head to one photograph, without any network",
     "view": "draw contact sheets of a head",

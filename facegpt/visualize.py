@@ -24,9 +24,10 @@ BACKGROUND = (0.925, 0.915, 0.900)  # warm light grey
 CLAY = (0.71, 0.66, 0.62)
 INK = (55, 52, 50)
 ANSWER = (150, 84, 40)  # of what a model says, beside what it was asked
+Lights = tuple[tuple[tuple[float, float, float], tuple[float, float, float]], ...]
 # From the head towards the light, and RGB strength: a warm key from the upper left of the picture, a cool
 # fill from the right, and a rim from behind that parts the head from the background.
-LIGHTS = (
+LIGHTS: Lights = (
     ((-0.65, 0.55, 0.65), (0.95, 0.90, 0.83)),
     ((0.85, 0.05, 0.50), (0.17, 0.19, 0.22)),
     ((0.65, 0.40, -0.65), (0.50, 0.50, 0.52)),
@@ -51,11 +52,12 @@ def head_picture(
     size: int = 512,
     yaw: float = 0.0,
     clay: bool = False,
+    lights: Lights = LIGHTS,
 ) -> Image.Image:
     """A portrait of one head in studio light; the parameters' own camera and lighting are not used.
 
     yaw: radians by which the head is turned about the vertical axis beyond its pose, positive to the
-    subject's left. clay: show the geometry without albedo.
+    subject's left. clay: show the geometry without albedo. lights: other ones than the studio's.
     Heads of one model are drawn to the same scale, so pictures can be compared.
     Raises ValueError when the parameters are not those of one face; RenderingError, which is one too, when
     they are not finite or huge.
@@ -75,7 +77,7 @@ def head_picture(
     camera = torch.stack([1.9 / tall, 0 * tall, 0 * tall])[None]
     light = ambient().to(middle)
     rendering = render_mesh(mesh, camera, light, size * SUPERSAMPLE, size * SUPERSAMPLE)
-    return to_pil(F.avg_pool2d(_studio(rendering), SUPERSAMPLE)[0])
+    return to_pil(F.avg_pool2d(_studio(rendering, lights), SUPERSAMPLE)[0])
 
 
 def _turn(yaw: float) -> Tensor:
@@ -83,7 +85,7 @@ def _turn(yaw: float) -> Tensor:
     return torch.tensor([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
 
 
-def _studio(rendering: Rendering) -> Tensor:
+def _studio(rendering: Rendering, lights: Lights) -> Tensor:
     """Light an evenly lit rendering anew, (1,3,H,W), in linear colours: sum of lights, then display code."""
     albedo, normals = rendering.image.clamp(0, 1), rendering.normals
     height = albedo.shape[2]
@@ -94,7 +96,7 @@ def _studio(rendering: Rendering) -> Tensor:
     up = (normals[:, 1:2] + 1) / 2
     light = color(SKY) * up + color(GROUND) * (1 - up)
     shine = torch.zeros_like(up)
-    for direction, strength in LIGHTS:
+    for direction, strength in lights:
         toward = F.normalize(color(direction), dim=1)
         cosine = (normals * toward).sum(dim=1, keepdim=True)
         light = light + color(strength) * ((cosine + 0.25) / 1.25).clamp(min=0)  # wrapped: skin is soft

@@ -52,12 +52,13 @@ def word_likelihoods(model: FaceGPT, text: str, words: Sequence[str]) -> Tensor:
     prompt = torch.tensor([encode_prompt([Message("user", text)], model.processor)], device=model.device)
     answers = [_answer_ids(model, text, word).to(model.device) for word in words]
     cache = DynamicCache(config=model.vlm.config.get_text_config())
-    last = model.next_states(prompt, torch.ones_like(prompt), cache)[:, -1:]  # (1, 1, H)
+    last = model.next_states(prompt, torch.ones_like(prompt), cache)[0][:, -1:]  # (1, 1, H)
     cache.batch_repeat_interleave(len(words))
     padded = pad_sequence(answers, batch_first=True)  # (W, t)
     said = padded[:, :-1]
     attention = prompt.new_ones(len(words), prompt.shape[1] + said.shape[1])
-    states = torch.cat([last.expand(len(words), -1, -1), model.next_states(said, attention, cache)], dim=1)
+    more, _ = model.next_states(said, attention, cache)
+    states = torch.cat([last.expand(len(words), -1, -1), more], dim=1)
     logits = model.vlm.get_output_embeddings()(states).float()  # (W, t, V)
     chosen = logits.gather(2, padded[..., None])[..., 0] - logits.logsumexp(dim=2)
     real = pad_sequence([torch.ones_like(ids) for ids in answers], batch_first=True)
