@@ -29,8 +29,9 @@ from facegpt.head.model import HeadModel
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
 from facegpt.perception.recognizer import Recognizer, load_recognizer
 
-# Half the prior of training; the landmarks are weighed by `FitSettings` instead of the objective.
-FIT_WEIGHTS = ObjectiveWeights(landmark=0.0, regularization=0.05)
+# Half the prior of training and four times the pixels, for one photograph says little about a person; the
+# landmarks are weighed by `FitSettings` instead of the objective.
+FIT_WEIGHTS = ObjectiveWeights(pixel=2.0, landmark=0.0, regularization=0.05)
 ALL = "all"
 
 

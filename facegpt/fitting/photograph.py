@@ -15,9 +15,12 @@ from torch import Tensor
 from facegpt.errors import ConfigError
 from facegpt.fitting.blendshapes import Expected
 from facegpt.fitting.priors import (
+    BRIGHTNESS,
+    brightness,
+    brightness_prior,
+    color_prior,
     crooked_prior,
     jaw_prior,
-    light_prior,
     movement_prior,
     named_movements,
     side_differences,
@@ -43,26 +46,27 @@ Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of t
 class FitSettings:
     """landmark_steps, pixel_steps: of the two iterative stages. landmark_weight: of the mean squared landmark
     coordinate difference in pixels of a 224 crop. landmark_delta: distance in these pixels beyond which a
-    landmark pulls no harder, 0: none. crooked, light, movement, expected: weights of the priors (`priors`,
-    `Expected`) beside the objective's regularization, 0 leaves one out. learning_rates: size of an Adam step,
-    in each group's unit.
+    landmark pulls no harder, 0: none. crooked, movement, color, brightness, expected: weights of the priors
+    (`priors`, `Expected`) beside the objective's regularization, 0 leaves one out. learning_rates: size of an
+    Adam step, in each group's unit.
     """
 
     landmark_weight: float = 2e-3
-    landmark_delta: float = 5.0
+    landmark_delta: float = 4.0
     crooked: float = 1.0
-    light: float = 1.0
+    color: float = 1.0
+    brightness: float = 1.0
     movement: float = 1.0
     expected: float = 1.0
     landmark_steps: int = 150
-    pixel_steps: int = 120
+    pixel_steps: int = 160
     learning_rates: dict[str, float] = field(
         default_factory=lambda: {
             "shape": 0.05,
             "expression": 0.02,
             "pose": 0.005,
-            "albedo": 0.05,
-            "lighting": 0.02,
+            "albedo": 0.1,
+            "lighting": 0.05,
             "camera": 0.0005,
         }
     )
@@ -120,7 +124,8 @@ def fit_face(
         # In the scale of `regularization`, which leaves pose and light free.
         total = jaw_prior(current) + settings.crooked * crooked_prior(current.expression, differences)
         total = total + settings.movement * movement_prior(current.expression, movements)
-        total = total + settings.light * light_prior(current.lighting)
+        total = total + settings.color * color_prior(current.lighting)
+        total = total + settings.brightness * brightness_prior(current.lighting)
         if expected is not None:
             total = total + settings.expected * expected.surprise(current)
         return objective.weights.regularization * total / 224
@@ -134,7 +139,12 @@ def fit_face(
     parameters = _descend(
         parameters, groups, landmark_objective, settings, settings.landmark_steps, limits, report, "landmarks"
     )
-    parameters = parameters.replace(lighting=estimate_light(head, parameters, target))
+    light = estimate_light(head, parameters, target)
+    if (
+        settings.brightness > 0
+    ):  # what is left of it is skin: from the other end the descent is slow to get here
+        light = light * (BRIGHTNESS / brightness(light).clamp(min=0.1))[:, None]
+    parameters = parameters.replace(lighting=light)
 
     targets = FaceTargets(target.image[None], target.landmarks[None], target.skin_mask[None])
 

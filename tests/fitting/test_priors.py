@@ -9,13 +9,17 @@ from small_head import small_head, small_head_data
 from facegpt.fitting.blendshapes import SEEN, Expected, expected_expression
 from facegpt.fitting.photograph import FitSettings, fit_face
 from facegpt.fitting.priors import (
+    BRIGHTNESS,
     COLORED_LIGHT,
     CROOKED,
+    EXPOSURE,
     JAW_SIDEWAYS,
     MOVEMENT,
+    brightness,
+    brightness_prior,
+    color_prior,
     crooked_prior,
     jaw_prior,
-    light_prior,
     movement_prior,
     named_movements,
     side_differences,
@@ -24,6 +28,7 @@ from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
 from facegpt.perception.face_points import BLENDSHAPES
+from facegpt.render.lighting import ambient, shade
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTarget
 from facegpt.standins.synthetic import sample_parameters
@@ -74,10 +79,20 @@ def test_components_without_a_name_have_neither_sides_nor_full_movements():
 def test_white_light_of_any_shape_is_free_and_color_costs_its_square():
     bands = torch.randn(2, 9, 1, generator=torch.Generator().manual_seed(0))
     white = bands.expand(2, 9, 3).reshape(2, 27)
-    torch.testing.assert_close(light_prior(white), torch.zeros(2))
+    torch.testing.assert_close(color_prior(white), torch.zeros(2))
     # red up and blue down by d leaves the mean: each is d from it
     colored = white + 0.1 * torch.tensor([1.0, 0, -1]).repeat(9)
-    torch.testing.assert_close(light_prior(colored), torch.full((2,), 9 * 2 * 0.1**2 / COLORED_LIGHT**2))
+    torch.testing.assert_close(color_prior(colored), torch.full((2,), 9 * 2 * 0.1**2 / COLORED_LIGHT**2))
+
+
+def test_brightness_is_the_mean_shading_of_a_ball_as_the_camera_sees_it():
+    axis = (torch.arange(400) + 0.5) / 200 - 1
+    x, y = torch.meshgrid(axis, axis, indexing="xy")
+    seen = torch.stack([x, y, (1 - x * x - y * y).clamp(min=0).sqrt()], dim=-1)[x * x + y * y < 1]
+    light = torch.randn(1, 27, generator=torch.Generator().manual_seed(0))
+    assert brightness(light).item() == pytest.approx(shade(seen[None], light).mean().item(), abs=1e-3)
+    assert brightness_prior(ambient(BRIGHTNESS)).item() == pytest.approx(0, abs=1e-9)
+    assert brightness_prior(ambient(BRIGHTNESS - 2 * EXPOSURE)).item() == pytest.approx(4, rel=1e-4)
 
 
 def test_a_jaw_that_only_opens_is_free():
@@ -132,7 +147,7 @@ def test_a_green_cheek_is_not_explained_by_green_light():
     target.image[1, :, : SIZE // 2] *= 1.3
     coloring = []
     for weight in (0.0, 10.0):
-        bands = fitted(head, target, light=weight).lighting.view(9, 3)
+        bands = fitted(head, target, color=weight).lighting.view(9, 3)
         coloring.append(float((bands - bands.mean(1, keepdim=True)).norm()))
     assert coloring[1] < 0.3 * coloring[0]
 
