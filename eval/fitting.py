@@ -27,6 +27,7 @@ from facegpt.errors import SampleError
 from facegpt.evaluation.parameter_agreement import DEFINITION, agreement
 from facegpt.files import write_json
 from facegpt.fitting.blendshapes import expected_expression
+from facegpt.fitting.evidence import evidence
 from facegpt.fitting.photograph import FitSettings, fit_face
 from facegpt.fitting.priors import side_differences
 from facegpt.head.model import HeadModel
@@ -119,9 +120,8 @@ def fit_record(
     if not faces:
         return None
     true = face_target(record, size)
-    # The true mask would know where hair begins; colors are what a photograph has.
-    seen = face_target(replace(record, skin_mask=None, landmarks=faces[0].landmarks), size)
-    target = FaceTarget(seen.image, seen.landmarks, seen.skin_mask)
+    landmarks = faces[0].landmarks * (size / record.image.width)
+    target = FaceTarget(true.image, landmarks, evidence(true.image, landmarks))
     with torch.inference_mode():
         shapes = landmarker.blendshapes(faces[0].points[None])[0].clone()
     expected = expected_expression(shapes, head.expression_names, head.layout.expression)

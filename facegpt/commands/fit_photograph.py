@@ -15,12 +15,12 @@ from facegpt.data.targets import to_tensor
 from facegpt.errors import LandmarkError
 from facegpt.files import printable
 from facegpt.fitting.blendshapes import Expected, expected_expression
+from facegpt.fitting.evidence import evidence
 from facegpt.head.model import HeadModel
 from facegpt.perception.align import crop_face
 from facegpt.perception.face_landmarker import FaceLandmarker
 from facegpt.perception.images import read_image
 from facegpt.perception.landmark_files import read_landmarks
-from facegpt.perception.skin import skin_probability
 from facegpt.sample import FaceTarget
 
 
@@ -113,6 +113,6 @@ def _cut(
 ) -> PhotographedFace:
     crop, points, matrix = crop_face(photo, landmarks, size)
     pixels = to_tensor(crop)
-    target = FaceTarget(pixels, points, skin_probability(pixels[None])[0])
+    target = FaceTarget(pixels, points, evidence(pixels, points))
     valid = torch.ones(68, dtype=torch.bool) if valid is None else valid
     return PhotographedFace(image, source, crop, target, valid, matrix, number, blendshapes, origin or {})

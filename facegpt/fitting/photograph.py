@@ -140,11 +140,9 @@ def fit_face(
         parameters, groups, landmark_objective, settings, settings.landmark_steps, limits, report, "landmarks"
     )
     light = estimate_light(head, parameters, target)
-    if (
-        settings.brightness > 0
-    ):  # what is left of it is skin: from the other end the descent is slow to get here
-        light = light * (BRIGHTNESS / brightness(light).clamp(min=0.1))[:, None]
-    parameters = parameters.replace(lighting=light)
+    # How bright a face is says as much of the exposure as of the skin; the descent is slow to divide it.
+    share = (BRIGHTNESS / brightness(light).clamp(min=0.1)) ** (0.5 if settings.brightness > 0 else 0)
+    parameters = parameters.replace(lighting=light * share[:, None])
 
     targets = FaceTargets(target.image[None], target.landmarks[None], target.skin_mask[None])
 

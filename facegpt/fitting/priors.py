@@ -19,7 +19,7 @@ JAW_SIDEWAYS = 0.03  # radians: a jaw mostly opens, crooked mouths are expressio
 CROOKED = 0.15  # of a full movement: by how much the two sides of a face differ
 MOVEMENT = 0.3  # of a full one: how far a named movement usually goes
 COLORED_LIGHT = 0.1  # a coefficient of the light: by how much the three colors differ
-BRIGHTNESS, EXPOSURE = 0.95, 0.15  # shading of what faces the camera: its mean over photographs, and spread
+BRIGHTNESS, EXPOSURE = 0.95, 0.25  # shading of what faces the camera: its mean over photographs, and spread
 SIDEWAYS = ("mouthLeft", "mouthRight", "jawLeft", "jawRight")  # movements to a side, absent from most faces
 
 

@@ -7,6 +7,7 @@ import torch
 from small_head import small_head, small_head_data
 
 from facegpt.fitting.blendshapes import SEEN, Expected, expected_expression
+from facegpt.fitting.evidence import WITHIN, evidence
 from facegpt.fitting.photograph import FitSettings, fit_face
 from facegpt.fitting.priors import (
     BRIGHTNESS,
@@ -161,3 +162,17 @@ def test_what_a_network_saw_of_the_expression_pulls_the_fit_there():
     expected = expected_expression(seen, NAMES, 4)
     smiles = [fitted(head, target, e, expected=5.0).expression[0, :2].mean() for e in (None, expected)]
     assert smiles[1] > smiles[0] + 0.05
+
+
+def test_what_is_not_skin_counts_half_within_the_face_and_not_beside_it():
+    landmarks = target_of(named_head()).landmarks
+    blue, skin = (
+        torch.zeros(3, SIZE, SIZE),
+        torch.tensor([0.8, 0.6, 0.5])[:, None, None].expand(3, SIZE, SIZE),
+    )
+    blue[2] = 1
+    middle = landmarks[30].int().tolist()
+    weights = evidence(blue, landmarks)
+    assert weights[middle[1], middle[0]] == WITHIN and weights[0, 0] < 0.01
+    assert 0.1 < float((weights == WITHIN).float().mean()) < 0.9
+    assert float(evidence(skin, landmarks).min()) > 0.8
