@@ -38,7 +38,11 @@ from facegpt.perception.face_landmarker import FaceLandmarker
 from facegpt.render.renderer import render
 from facegpt.sample import FaceRecord, FaceTarget
 
-PRIORS = ("crooked", "movement", "expected", "color", "brightness", "robust")
+# Name -> fields of FitSettings that leave it out when they are 0.
+PRIORS = {
+    **{name: [name] for name in ("crooked", "movement", "expected", "color", "brightness")},
+    "robust": ["landmark_delta", "pixel_delta"],
+}
 
 
 @dataclass
@@ -69,8 +73,8 @@ def main(argv: Sequence[str]) -> None:
     settings = parse_config(FittingSettings, argv, __doc__)
     head, landmarker = HeadModel.open(settings.head), FaceLandmarker.open()
     objective = FaceObjective(*weights_and_recognizer(settings.recognizer), head.layout)
-    left_out = {("landmark_delta" if name == "robust" else name): 0.0 for name in settings.without}
-    plan = replace(FitSettings(), **left_out)  # type: ignore[arg-type]
+    fields = [f for name in settings.without for f in PRIORS[name]]
+    plan = replace(FitSettings(), **dict.fromkeys(fields, 0.0))  # type: ignore[arg-type]
     data = read_records(settings.data)
     records = [data[k] for k in range(min(settings.n or len(data), len(data)))]
     fits, known, errors, seconds = [], [], [], []

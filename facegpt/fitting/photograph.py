@@ -46,13 +46,15 @@ Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of t
 class FitSettings:
     """landmark_steps, pixel_steps: of the two iterative stages. landmark_weight: of the mean squared landmark
     coordinate difference in pixels of a 224 crop. landmark_delta: distance in these pixels beyond which a
-    landmark pulls no harder, 0: none. crooked, movement, color, brightness, expected: weights of the priors
+    landmark pulls no harder, 0: none. pixel_delta: color distance beyond which a pixel counts for less and
+    less, 0: none. crooked, movement, color, brightness, expected: weights of the priors
     (`priors`, `Expected`) beside the objective's regularization, 0 leaves one out. learning_rates: size of an
     Adam step, in each group's unit.
     """
 
     landmark_weight: float = 2e-3
     landmark_delta: float = 4.0
+    pixel_delta: float = 0.3
     crooked: float = 1.0
     color: float = 1.0
     brightness: float = 1.0
@@ -144,10 +146,15 @@ def fit_face(
     share = (BRIGHTNESS / brightness(light).clamp(min=0.1)) ** (0.5 if settings.brightness > 0 else 0)
     parameters = parameters.replace(lighting=light * share[:, None])
 
-    targets = FaceTargets(target.image[None], target.landmarks[None], target.skin_mask[None])
-
     def full_objective(current: FaceParameters) -> Tensor:
         rendering = render(head, current, size)
+        mask = target.skin_mask[None]
+        if settings.pixel_delta > 0:
+            # What the head cannot show, such as glasses, hands and single teeth, would bend it. The mask is
+            # squared with the error, so these are the weights of Geman and McClure (1987).
+            error = (target.image - rendering.image.detach()).square().sum(dim=1)
+            mask = mask / (1 + error / settings.pixel_delta**2)
+        targets = FaceTargets(target.image[None], target.landmarks[None], mask)
         face = objective(rendering, current, targets)[0]
         return face + landmark_term(rendering.landmarks) + prior_term(current)
 

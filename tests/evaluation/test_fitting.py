@@ -72,7 +72,8 @@ def test_fits_are_compared_with_the_truth_and_a_prior_can_be_left_out(
     assert exact["crooked"] == exact["crooked_truth"] and exact["photometric_error"] < 0.02
     expected = float(truth.expression[:2].square().mean().sqrt())
     assert mean["expression_rms"] == pytest.approx(expected, rel=1e-5) and mean["landmark_error_px"] > 1
-    assert plans[0] == FitSettings() and plans[2].crooked == 0 == plans[2].landmark_delta
+    assert plans[0] == FitSettings()
+    assert plans[2].crooked == plans[2].landmark_delta == plans[2].pixel_delta == 0
     assert plans[2].color == FitSettings().color
     assert run(recipe.main, [*words, "out=x.json", "without=nose"]) == 2
     assert "there is no prior 'nose'" in capsys.readouterr().err

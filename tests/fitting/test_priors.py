@@ -28,6 +28,7 @@ from facegpt.fitting.priors import (
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
+from facegpt.metrics.image import photometric_error
 from facegpt.perception.face_points import BLENDSHAPES
 from facegpt.render.lighting import ambient, shade
 from facegpt.render.renderer import render
@@ -140,6 +141,19 @@ def test_a_landmark_that_is_far_off_pulls_no_harder_than_others():
         shown = render(head, fitted(head, target, landmark_delta=delta), SIZE).landmarks[0]
         errors.append(float((shown - truth).norm(dim=1).mean()))
     assert errors[1] < 0.7 * errors[0]
+
+
+def test_a_bar_across_the_face_does_not_darken_it():
+    head = named_head()
+    target = target_of(head)
+    clean, bar = target.image.clone(), int(target.landmarks[27:31, 1].mean())
+    target.image[:, bar - 4 : bar + 4] = 0
+    errors = []
+    for delta in (0.0, 0.3):
+        shown = render(head, fitted(head, target, pixel_delta=delta), SIZE)
+        mask = (target.skin_mask * shown.skin_mask[0])[None]
+        errors.append(float(photometric_error(clean[None], shown.image, mask)))
+    assert errors[1] < 0.9 * errors[0]
 
 
 def test_a_green_cheek_is_not_explained_by_green_light():
