@@ -126,8 +126,8 @@ def fit_record(
     true = face_target(record, size)
     landmarks = faces[0].landmarks * (size / record.image.width)
     target = FaceTarget(true.image, landmarks, evidence(true.image, landmarks))
-    with torch.inference_mode():
-        shapes = landmarker.blendshapes(faces[0].points[None])[0].clone()
+    with torch.no_grad():
+        shapes = landmarker.blendshapes(faces[0].points[None])[0]
     expected = expected_expression(shapes, head.expression_names, head.layout.expression)
     fitted = fit_face(head, target, objective, plan, expected=expected if plan.expected > 0 else None)
     with torch.no_grad():

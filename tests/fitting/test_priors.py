@@ -114,6 +114,7 @@ def test_blendshapes_become_components_of_the_same_name_and_the_jaws_angle():
     smile = offset + 0.5 * slope
     assert expected.value.tolist() == pytest.approx([smile, max(offset, 0), 0, 0, 0.026 + 0.5 * 0.465])
     assert expected.spread.isfinite().tolist() == [True, True, False, False, True]
+    assert not expected_expression(seen, ["jawOpen", "cheekPuff"], 2).spread.isfinite().any()
     face = expected.start(small_head().mean_parameters())
     assert face.expression[0, 0].item() == pytest.approx(smile) and face.pose[0, 3] > 0.2
     assert expected.surprise(face).item() == pytest.approx(0, abs=1e-9)
