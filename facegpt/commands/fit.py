@@ -22,7 +22,7 @@ from facegpt.commands.fit_photograph import PhotographedFace, find_faces, read_f
 from facegpt.commands.fit_results import OVERLAY, write_results
 from facegpt.commands.output import check_output
 from facegpt.config import MISSING, parse_config
-from facegpt.errors import LandmarkError
+from facegpt.errors import LandmarkError, RenderingError
 from facegpt.files import printable
 from facegpt.fitting.photograph import FIT_WEIGHTS, FitSettings, check_fit_size, fit_face
 from facegpt.head.model import HeadModel
@@ -74,9 +74,8 @@ def main(argv: Sequence[str]) -> int:
     if settings.landmarks is not None:
         faces = [read_face(settings.image, settings.landmarks, settings.size)]
     else:
-        faces = find_faces(
-            settings.image, settings.size, None if settings.face == ALL else int(settings.face)
-        )
+        number = None if settings.face == ALL else int(settings.face)
+        faces = find_faces(settings.image, settings.size, number)
     head = HeadModel.open(settings.head)
     objective = FaceObjective(*weights_and_recognizer(settings.recognizer), head.layout)
     problems = []
@@ -84,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         folder = settings.folder / str(face.number) if settings.face == ALL else settings.folder
         try:
             fit_one(settings, head, objective, face, folder)
-        except LandmarkError as error:  # landmarks that no face can have
+        except (LandmarkError, RenderingError) as error:  # landmarks that no face can have
             problems.append(f"{face.source}: {error}")
     if problems and len(faces) == 1:
         raise LandmarkError(problems[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from facegpt.data.targets import to_tensor
 from facegpt.errors import LandmarkError
 from facegpt.files import printable
 from facegpt.fitting.blendshapes import Expected, expected_expression
+from facegpt.fitting.evidence import evidence
 from facegpt.head.model import HeadModel
 from facegpt.perception.align import crop_face
 from facegpt.perception.face_landmarker import FaceLandmarker
 from facegpt.perception.images import read_image
 from facegpt.perception.landmark_files import read_landmarks
-from facegpt.perception.skin import skin_probability
 from facegpt.sample import FaceTarget
 
 
@@ -28,8 +28,9 @@ from facegpt.sample import FaceTarget
 class PhotographedFace:
     """A crop to fit: its target, which landmarks count, and where it lies in the photograph.
 
-    valid (68,) bool. matrix (3,3): photo pixels to crop pixels. source: what the landmarks came from, for
-    errors. blendshapes (52,): what a network says of the expression, where one was asked.
+    source: what the landmarks came from, for errors. valid (68,) bool. matrix (3,3): photo pixels to crop
+    pixels. origin: of the landmarks, for parameters.json. number: of the face in the photograph.
+    blendshapes (52,): what a network says of the expression, where one was asked.
     """
 
     image: Path
@@ -38,9 +39,9 @@ class PhotographedFace:
     target: FaceTarget
     valid: Tensor
     matrix: Tensor
+    origin: dict[str, Any]
     number: int = 1
     blendshapes: Tensor | None = None
-    origin: dict[str, Any] = field(default_factory=dict)  # of the landmarks, for parameters.json
 
     def expected(self, head: HeadModel) -> Expected | None:
         """The expression to start from, in the components of `head`."""
@@ -55,9 +56,11 @@ def read_face(image: Path, landmarks: Path, size: int) -> PhotographedFace:
     points, valid = read_landmarks(landmarks)
     origin = {"file": str(landmarks), "used": int(valid.sum())}
     try:
-        return _cut(image, printable(landmarks), photo, points, size, valid=valid, origin=origin)
+        face = _cut(image, printable(landmarks), photo, points, size, origin)
     except LandmarkError as error:
         raise LandmarkError(f"{printable(landmarks)}: {error}") from None
+    face.valid = valid
+    return face
 
 
 def find_faces(image: Path, size: int, number: int | None) -> list[PhotographedFace]:
@@ -87,12 +90,14 @@ def find_faces(image: Path, size: int, number: int | None) -> list[PhotographedF
             continue
         source = f"{name}, face {k}"
         origin = {"found_by": "face_landmarker", "used": 68, "face": k, "of": len(found), "score": face.score}
-        with torch.inference_mode():
-            shapes = landmarker.blendshapes(face.points[None])[0]
         try:
-            faces.append(_cut(image, source, photo, face.landmarks, size, k, shapes.clone(), origin=origin))
+            cut = _cut(image, source, photo, face.landmarks, size, origin)
         except LandmarkError as error:  # a face of a few pixels, or mostly outside the picture
             problems.append(f"{source}: {error}")
+            continue
+        with torch.no_grad():
+            cut.number, cut.blendshapes = k, landmarker.blendshapes(face.points[None])[0]
+        faces.append(cut)
     if not faces:
         raise LandmarkError(problems[0])
     for problem in problems:
@@ -101,18 +106,9 @@ def find_faces(image: Path, size: int, number: int | None) -> list[PhotographedF
 
 
 def _cut(
-    image: Path,
-    source: str,
-    photo: Image.Image,
-    landmarks: Tensor,
-    size: int,
-    number: int = 1,
-    blendshapes: Tensor | None = None,
-    valid: Tensor | None = None,
-    origin: dict[str, Any] | None = None,
+    image: Path, source: str, photo: Image.Image, landmarks: Tensor, size: int, origin: dict[str, Any]
 ) -> PhotographedFace:
     crop, points, matrix = crop_face(photo, landmarks, size)
     pixels = to_tensor(crop)
-    target = FaceTarget(pixels, points, skin_probability(pixels[None])[0])
-    valid = torch.ones(68, dtype=torch.bool) if valid is None else valid
-    return PhotographedFace(image, source, crop, target, valid, matrix, number, blendshapes, origin or {})
+    target = FaceTarget(pixels, points, evidence(pixels, points))
+    return PhotographedFace(image, source, crop, target, torch.ones(68, dtype=torch.bool), matrix, origin)

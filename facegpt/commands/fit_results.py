@@ -44,7 +44,7 @@ def write_results(
         {
             "image": str(face.image),
             "landmarks": face.origin,
-            "head": {"id": head.id, "name": head.data.metadata.get("name", "head")},
+            "head": {"id": head.id, "name": head.data.metadata.get("name", "")},
             "crop": {"size": size, "photo_to_crop": face.matrix.tolist()},
             "errors": {k: {"mean_face": before, "fitted": after} for k, (before, after) in errors.items()},
             "coefficients": named_coefficients(fitted, head),

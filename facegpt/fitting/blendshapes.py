@@ -46,12 +46,15 @@ class Expected:
 
 
 def expected_expression(blendshapes: Tensor, names: Sequence[str], size: int) -> Expected:
-    """The guess of blendshapes (52,) for `size` components of these names."""
+    """The guess of blendshapes (52,) for `size` components of these names.
+
+    Nothing is known of the jaw where opening it is one of the components.
+    """
     value, spread = torch.zeros(size + 1), torch.full((size + 1,), torch.inf)
     for place, name in enumerate([*names[:size], "jawOpen"]):
-        if name not in SEEN or name not in BLENDSHAPES:
-            continue
-        offset, slope, deviation = SEEN[name]
-        value[place] = max(0.0, offset + slope * float(blendshapes[BLENDSHAPES.index(name)]))
-        spread[place] = deviation
+        if name in SEEN and (name != "jawOpen" or name not in names):
+            offset, slope, deviation = SEEN[name]
+            seen = float(blendshapes[BLENDSHAPES.index(name)])
+            value[place] = min(max(offset + slope * seen, 0.0), 1.0)
+            spread[place] = deviation
     return Expected(value, spread)

@@ -15,9 +15,12 @@ from torch import Tensor
 from facegpt.errors import ConfigError
 from facegpt.fitting.blendshapes import Expected
 from facegpt.fitting.priors import (
+    BRIGHTNESS,
+    brightness,
+    brightness_prior,
+    color_prior,
     crooked_prior,
     jaw_prior,
-    light_prior,
     movement_prior,
     named_movements,
     side_differences,
@@ -35,8 +38,9 @@ from facegpt.sample import REFERENCE_SIZE, FaceTarget, FaceTargets
 SMALLEST_SIZE, LARGEST_SIZE = 32, 2048  # pixels a side; a fit of the largest takes some 3 GB
 CAMERA_UNITS = (100.0, 1.0, 1.0)  # about 9 per metre and two small lengths in metres: scaled to equal steps
 JAW_LIMITS = ((-0.05, 0.6), (-0.1, 0.1), (-0.1, 0.1))  # radians: the range of a living jaw
-# Half the prior of training; the landmarks are weighed by `FitSettings` instead of the objective.
-FIT_WEIGHTS = ObjectiveWeights(landmark=0.0, regularization=0.05)
+# Half the prior of training and four times the pixels, for one photograph says little about a person; the
+# landmarks are weighed by `FitSettings` instead of the objective.
+FIT_WEIGHTS = ObjectiveWeights(pixel=2.0, landmark=0.0, regularization=0.05)
 
 Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of this stage
 
@@ -45,26 +49,29 @@ Progress = Callable[[str, int, int], None]  # stage name, steps done, steps of t
 class FitSettings:
     """landmark_steps, pixel_steps: of the two iterative stages. landmark_weight: of the mean squared landmark
     coordinate difference in pixels of a 224 crop. landmark_delta: distance in these pixels beyond which a
-    landmark pulls no harder, 0: none. crooked, light, movement, expected: weights of the priors (`priors`,
-    `Expected`) beside the objective's regularization, 0 leaves one out. learning_rates: size of an Adam step,
-    in each group's unit.
+    landmark pulls no harder, 0: none. pixel_delta: color distance beyond which a pixel counts for less and
+    less, 0: none. crooked, movement, color, brightness, expected: weights of the priors
+    (`priors`, `Expected`) beside the objective's regularization, 0 leaves one out. learning_rates: size of an
+    Adam step, in each group's unit.
     """
 
     landmark_weight: float = 2e-3
-    landmark_delta: float = 5.0
+    landmark_delta: float = 4.0
+    pixel_delta: float = 0.3
     crooked: float = 1.0
-    light: float = 1.0
+    color: float = 1.0
+    brightness: float = 1.0
     movement: float = 1.0
     expected: float = 1.0
     landmark_steps: int = 150
-    pixel_steps: int = 120
+    pixel_steps: int = 160
     learning_rates: dict[str, float] = field(
         default_factory=lambda: {
             "shape": 0.05,
             "expression": 0.02,
             "pose": 0.005,
-            "albedo": 0.05,
-            "lighting": 0.02,
+            "albedo": 0.1,
+            "lighting": 0.05,
             "camera": 0.0005,
         }
     )
@@ -122,7 +129,8 @@ def fit_face(
         # In the scale of `regularization`, which leaves pose and light free.
         total = jaw_prior(current) + settings.crooked * crooked_prior(current.expression, differences)
         total = total + settings.movement * movement_prior(current.expression, movements)
-        total = total + settings.light * light_prior(current.lighting)
+        total = total + settings.color * color_prior(current.lighting)
+        total = total + settings.brightness * brightness_prior(current.lighting)
         if expected is not None:
             total = total + settings.expected * expected.surprise(current)
         return objective.weights.regularization * total / 224
@@ -136,12 +144,20 @@ def fit_face(
     parameters = _descend(
         parameters, groups, landmark_objective, settings, settings.landmark_steps, limits, report, "landmarks"
     )
-    parameters = parameters.replace(lighting=estimate_light(head, parameters, target))
-
-    targets = FaceTargets(target.image[None], target.landmarks[None], target.skin_mask[None])
+    light = estimate_light(head, parameters, target)
+    # How bright a face is says as much of the exposure as of the skin; the descent is slow to divide it.
+    share = (BRIGHTNESS / brightness(light).clamp(min=0.1)) ** (0.5 if settings.brightness > 0 else 0)
+    parameters = parameters.replace(lighting=light * share[:, None])
 
     def full_objective(current: FaceParameters) -> Tensor:
         rendering = render(head, current, size)
+        mask = target.skin_mask[None]
+        if settings.pixel_delta > 0:
+            # What the head cannot show, such as glasses, hands and single teeth, would bend it. The mask is
+            # squared with the error, so these are the weights of Geman and McClure (1987).
+            error = (target.image - rendering.image.detach()).square().sum(dim=1)
+            mask = mask / (1 + error / settings.pixel_delta**2)
+        targets = FaceTargets(target.image[None], target.landmarks[None], mask)
         face = objective(rendering, current, targets)[0]
         return face + landmark_term(rendering.landmarks) + prior_term(current)
 

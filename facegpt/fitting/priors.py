@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from facegpt.head.parameters import FaceParameters
+from facegpt.render.lighting import BAND_CONSTANTS
 
 JAW_SIDEWAYS = 0.03  # radians: a jaw mostly opens, crooked mouths are expressions
 CROOKED = 0.15  # of a full movement: by how much the two sides of a face differ
 MOVEMENT = 0.3  # of a full one: how far a named movement usually goes
 COLORED_LIGHT = 0.1  # a coefficient of the light: by how much the three colors differ
+BRIGHTNESS, EXPOSURE = 0.95, 0.25  # shading of what faces the camera: its mean over photographs, and spread
 SIDEWAYS = ("mouthLeft", "mouthRight", "jawLeft", "jawRight")  # movements to a side, absent from most faces
 
 
@@ -70,7 +72,7 @@ def side_differences(names: Sequence[str], size: int) -> Tensor:
     return table
 
 
-def light_prior(lighting: Tensor) -> Tensor:
+def color_prior(lighting: Tensor) -> Tensor:
     """How far light (F,27) is from white.
 
     The squared deviation of each band from its mean over the three colors, as in DECA's code ("light_reg"):
@@ -78,3 +80,19 @@ def light_prior(lighting: Tensor) -> Tensor:
     """
     bands = lighting.view(-1, 9, 3)
     return ((bands - bands.mean(dim=2, keepdim=True)) / COLORED_LIGHT).square().sum(dim=(1, 2))
+
+
+def brightness(lighting: Tensor) -> Tensor:
+    """Mean shading (F,) by light (F,27) of a sphere as the camera sees it, over its disk and the colors."""
+    white = lighting.view(-1, 9, 3).mean(dim=2)
+    # Over the disk z has the mean 2/3 and 3 z^2 - 1 the mean 1/2; that of the other bands is 0.
+    means = white.new_tensor([1.0, 0, 0, 2 / 3, 0, 0, 0, 0, 1 / 2]) * white.new_tensor(BAND_CONSTANTS)
+    return white @ means
+
+
+def brightness_prior(lighting: Tensor) -> Tensor:
+    """How far the brightness of light (F,27) is from that of photographs that are exposed as usual.
+
+    Nothing else tells pale skin in dim light from dark skin in bright light.
+    """
+    return ((brightness(lighting) - BRIGHTNESS) / EXPOSURE).square()

@@ -7,15 +7,20 @@ import torch
 from small_head import small_head, small_head_data
 
 from facegpt.fitting.blendshapes import SEEN, Expected, expected_expression
+from facegpt.fitting.evidence import WITHIN, evidence
 from facegpt.fitting.photograph import FitSettings, fit_face
 from facegpt.fitting.priors import (
+    BRIGHTNESS,
     COLORED_LIGHT,
     CROOKED,
+    EXPOSURE,
     JAW_SIDEWAYS,
     MOVEMENT,
+    brightness,
+    brightness_prior,
+    color_prior,
     crooked_prior,
     jaw_prior,
-    light_prior,
     movement_prior,
     named_movements,
     side_differences,
@@ -23,7 +28,9 @@ from facegpt.fitting.priors import (
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.losses.objective import FaceObjective, ObjectiveWeights
+from facegpt.metrics.image import photometric_error
 from facegpt.perception.face_points import BLENDSHAPES
+from facegpt.render.lighting import ambient, shade
 from facegpt.render.renderer import render
 from facegpt.sample import FaceTarget
 from facegpt.standins.synthetic import sample_parameters
@@ -74,10 +81,20 @@ def test_components_without_a_name_have_neither_sides_nor_full_movements():
 def test_white_light_of_any_shape_is_free_and_color_costs_its_square():
     bands = torch.randn(2, 9, 1, generator=torch.Generator().manual_seed(0))
     white = bands.expand(2, 9, 3).reshape(2, 27)
-    torch.testing.assert_close(light_prior(white), torch.zeros(2))
+    torch.testing.assert_close(color_prior(white), torch.zeros(2))
     # red up and blue down by d leaves the mean: each is d from it
     colored = white + 0.1 * torch.tensor([1.0, 0, -1]).repeat(9)
-    torch.testing.assert_close(light_prior(colored), torch.full((2,), 9 * 2 * 0.1**2 / COLORED_LIGHT**2))
+    torch.testing.assert_close(color_prior(colored), torch.full((2,), 9 * 2 * 0.1**2 / COLORED_LIGHT**2))
+
+
+def test_brightness_is_the_mean_shading_of_a_ball_as_the_camera_sees_it():
+    axis = (torch.arange(400) + 0.5) / 200 - 1
+    x, y = torch.meshgrid(axis, axis, indexing="xy")
+    seen = torch.stack([x, y, (1 - x * x - y * y).clamp(min=0).sqrt()], dim=-1)[x * x + y * y < 1]
+    light = torch.randn(1, 27, generator=torch.Generator().manual_seed(0))
+    assert brightness(light).item() == pytest.approx(shade(seen[None], light).mean().item(), abs=1e-3)
+    assert brightness_prior(ambient(BRIGHTNESS)).item() == pytest.approx(0, abs=1e-9)
+    assert brightness_prior(ambient(BRIGHTNESS - 2 * EXPOSURE)).item() == pytest.approx(4, rel=1e-4)
 
 
 def test_a_jaw_that_only_opens_is_free():
@@ -97,6 +114,7 @@ def test_blendshapes_become_components_of_the_same_name_and_the_jaws_angle():
     smile = offset + 0.5 * slope
     assert expected.value.tolist() == pytest.approx([smile, max(offset, 0), 0, 0, 0.026 + 0.5 * 0.465])
     assert expected.spread.isfinite().tolist() == [True, True, False, False, True]
+    assert not expected_expression(seen, ["jawOpen", "cheekPuff"], 2).spread.isfinite().any()
     face = expected.start(small_head().mean_parameters())
     assert face.expression[0, 0].item() == pytest.approx(smile) and face.pose[0, 3] > 0.2
     assert expected.surprise(face).item() == pytest.approx(0, abs=1e-9)
@@ -126,13 +144,26 @@ def test_a_landmark_that_is_far_off_pulls_no_harder_than_others():
     assert errors[1] < 0.7 * errors[0]
 
 
+def test_a_bar_across_the_face_does_not_darken_it():
+    head = named_head()
+    target = target_of(head)
+    clean, bar = target.image.clone(), int(target.landmarks[27:31, 1].mean())
+    target.image[:, bar - 4 : bar + 4] = 0
+    errors = []
+    for delta in (0.0, 0.3):
+        shown = render(head, fitted(head, target, pixel_delta=delta), SIZE)
+        mask = (target.skin_mask * shown.skin_mask[0])[None]
+        errors.append(float(photometric_error(clean[None], shown.image, mask)))
+    assert errors[1] < 0.9 * errors[0]
+
+
 def test_a_green_cheek_is_not_explained_by_green_light():
     head = named_head()
     target = target_of(head)
     target.image[1, :, : SIZE // 2] *= 1.3
     coloring = []
     for weight in (0.0, 10.0):
-        bands = fitted(head, target, light=weight).lighting.view(9, 3)
+        bands = fitted(head, target, color=weight).lighting.view(9, 3)
         coloring.append(float((bands - bands.mean(1, keepdim=True)).norm()))
     assert coloring[1] < 0.3 * coloring[0]
 
@@ -146,3 +177,17 @@ def test_what_a_network_saw_of_the_expression_pulls_the_fit_there():
     expected = expected_expression(seen, NAMES, 4)
     smiles = [fitted(head, target, e, expected=5.0).expression[0, :2].mean() for e in (None, expected)]
     assert smiles[1] > smiles[0] + 0.05
+
+
+def test_what_is_not_skin_counts_half_within_the_face_and_not_beside_it():
+    landmarks = target_of(named_head()).landmarks
+    blue, skin = (
+        torch.zeros(3, SIZE, SIZE),
+        torch.tensor([0.8, 0.6, 0.5])[:, None, None].expand(3, SIZE, SIZE),
+    )
+    blue[2] = 1
+    middle = landmarks[30].int().tolist()
+    weights = evidence(blue, landmarks)
+    assert weights[middle[1], middle[0]] == WITHIN and weights[0, 0] < 0.01
+    assert 0.1 < float((weights == WITHIN).float().mean()) < 0.9
+    assert float(evidence(skin, landmarks).min()) > 0.8
