@@ -74,7 +74,7 @@ class Filters:
     """
 
     smallest: float = 48.0
-    sharpness: float = 5.0
+    sharpness: float = 4.0
     confidence: float = 0.5
     yaw: float = 75.0
     pitch: float = 45.0
