@@ -15,6 +15,7 @@ from PIL import Image
 from recipes import load_recipe
 
 import facegpt.files
+from facegpt.config import load_config
 from facegpt.data.records import read_records
 from facegpt.data.sources import ImageToFace
 from facegpt.data.validate import validate_records
@@ -51,6 +52,8 @@ def made(tmp_path_factory) -> tuple[list[str], Path]:
     root = tmp_path_factory.mktemp("prepare")
     for number in range(13):
         write_photo(root / "photos" / f"person{number % 5}" / f"{number}.png", number)
+    inner = root / "photos" / "person3" / "3.npy"
+    np.save(inner, np.load(inner)[17:])
     (root / "photos" / "person1" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     words = [f"photographs={root}/photos", *LENIENT, "people=folder", "validation=0.3", "test=0.3", "seed=5"]
     prepare.main([*words, f"out={root}/whole", "workers=0"])
@@ -68,11 +71,24 @@ def test_what_was_prepared_trains(made):
         assert sample.images[0].size == (96, 96)  # the view is shown, the crop is compared with
         assert records[0].image.size == (64, 64) and sample.faces[0].image.shape == (3, 32, 32)
     assert sum(map(len, people.values())) == 5 == len(set.union(*people.values()))  # nobody is in two splits
+        for record in records:
+            contour = None if record.landmark_valid is None else record.landmark_valid[:17].any()
+            assert contour == (False if record.id == "person3/3.png" else None)
     lines = log_lines(out)
     assert sum(line.get("photographs", 0) for line in lines) == 14
     assert sum("split" in line for line in lines) == 13
     refused = [json.loads(line) for line in (out / "refused.jsonl").open()]
     assert [(row["name"], row["kind"]) for row in refused] == [("person1/broken.png", "unreadable")]
+
+
+def test_the_shipped_configuration_loads():
+    path = Path(__file__).parents[2] / "configs" / "photos" / "prepare.yaml"
+    words = ["photographs=a", "out=b"]
+    settings = load_config(prepare.PrepareSettings, path, words)
+    assert settings.detector == "mediapipe" and settings.cuts.view == 336
+    for word in ("shard=0", "test=1", "cuts.size=8", "cuts.wide=0.5", "filters.smallest=1", "faces=some"):
+        with pytest.raises(ConfigError, match=word.partition("=")[0].rpartition(".")[2]):
+            load_config(prepare.PrepareSettings, path, [*words, word])
 
 
 def test_killed_again_and_again_it_makes_the_same_files(made, tmp_path, monkeypatch):
@@ -183,10 +199,12 @@ def test_every_kind_of_picture_ends_in_rows_or_a_reason(tmp_path):
     assert sum(name.startswith("forty.png") for name in records) == 40
     kinds = {line["name"]: line["kind"] for line in lines if "kind" in line}
     assert kinds == {
-        "border.png": "cut off", "outside.png": "landmarks", "nobody.png": "no face", "cut.jpg": "unreadable",
-        "empty.jpg": "unreadable", "words.jpg": "unreadable", "phone.heic": "unreadable", "huge.ppm": "unreadable",
-        "pipe.png": "unreadable",
-    }  # fmt: skip
+        **dict.fromkeys(("cut.jpg", "empty.jpg", "words.jpg", "phone.heic"), "unreadable"),
+        **dict.fromkeys(("huge.ppm", "pipe.png"), "unreadable"),
+        "border.png": "cut off",
+        "outside.png": "landmarks",
+        "nobody.png": "no face",
+    }
     assert all(
         line["reason"].count("\n") == 0 and len(line["reason"]) > 20 for line in lines if "kind" in line
     )
