@@ -97,6 +97,8 @@ def main(argv: list[str]) -> None:
     settings = parse_config(PrepareSettings, argv, __doc__)
     datasets.disable_progress_bars()
     out = Path(settings.out)
+    if out.resolve().is_relative_to(Path(settings.photographs).resolve()):
+        raise ConfigError(f"{out} lies in {settings.photographs}; choose an out beside the photographs")
     make = partial(
         Preparation.open,
         settings.detector,

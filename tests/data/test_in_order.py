@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Iterator
 from functools import partial
 
 from facegpt.data.in_order import AHEAD, Workers
 
-
-def calculator() -> partial:
-    """Makes what evaluates expressions; as a process of its own can import it too."""
-    return partial(getattr, builtins, "eval")
+EVALUATE = partial(eval, "eval")  # makes what evaluates expressions; another process can import it too
 
 
 def test_a_process_that_dies_costs_one_item():
@@ -24,12 +20,12 @@ def test_a_process_that_dies_costs_one_item():
             taken.append(item)
             yield item
 
-    with Workers(calculator(), 1, lambda item: "lost") as workers:
+    with Workers(EVALUATE, 1, lambda item: "lost") as workers:
         results = workers.results(given())
         assert next(results) == 2 and len(taken) <= AHEAD + 1  # no further than is worked on
         assert list(results) == [4, "lost", 6, 8, 10, 12]
 
 
 def test_without_processes_it_is_a_map():
-    with Workers(calculator(), 0, lambda item: "lost") as workers:
+    with Workers(EVALUATE, 0, lambda item: "lost") as workers:
         assert list(workers.results(["1 + 1", "2 + 2"])) == [2, 4]

@@ -7,6 +7,8 @@ import tarfile
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from facegpt.data.photo_sources import people_of, photographs
@@ -84,7 +86,7 @@ def test_a_broken_archive_ends_in_a_reason(tmp_path):
             photo.open()
         except ImageError as error:
             reasons.append(str(error))
-    assert reasons and all("cut" in reason or "broken" in reason for reason in reasons)
+    assert reasons and all("archive" in reason or "broken" in reason for reason in reasons)
     (tmp_path / "none.tar").write_bytes(b"no archive")
     (photo,) = photographs(tmp_path / "none.tar")
     with pytest.raises(ImageError, match=r"none\.tar"):
@@ -92,10 +94,10 @@ def test_a_broken_archive_ends_in_a_reason(tmp_path):
 
 
 def test_what_leaves_its_dataset_or_comes_twice_is_refused(tmp_path):
-    features = datasets.Features({"image": datasets.Image()})
-    row = {"image": {"bytes": None, "path": "../../etc/passwd"}}
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    column = pa.array([{"bytes": None, "path": "../../etc/passwd"}], kind)
     (tmp_path / "hub").mkdir()
-    datasets.Dataset.from_list([row], features=features).to_parquet(str(tmp_path / "hub" / "x.parquet"))
+    pq.write_table(pa.table({"image": column}), tmp_path / "hub" / "x.parquet")
     (photo,) = photographs(tmp_path / "hub")
     with pytest.raises(ImageError, match="leaves"):
         photo.open()

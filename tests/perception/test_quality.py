@@ -28,13 +28,12 @@ def test_sharpness_of_noise_is_that_of_the_laplacian():
 def test_near_duplicates_are_found_and_others_are_not():
     seen = SeenPictures()
     for number in range(1500):  # more than were made room for
-        seen.add(picture_hash(face_image(48, number)), str(number))
+        seen.add(picture_hash(face_image(96, number)), str(number))
     for number in (0, 700, 1499):
         buffer = io.BytesIO()
-        face_image(48, number).resize((70, 70)).point(lambda value: value // 2 + 40).save(
-            buffer, "JPEG", quality=70
-        )
+        again = face_image(96, number).resize((140, 140)).point(lambda value: int(0.7 * value) + 30)
+        again.save(buffer, "JPEG", quality=70)
         assert seen.find(picture_hash(Image.open(buffer)), 24) == str(number)
-    assert seen.find(picture_hash(face_image(48, 5000)), 24) is None
-    assert seen.find(picture_hash(face_image(48, 7)), -1) is None
+    assert seen.find(picture_hash(face_image(96, 5000)), 24) is None
+    assert seen.find(picture_hash(face_image(96, 7)), -1) is None
     assert len(picture_hash(noisy())) * 8 == HASH_BITS
