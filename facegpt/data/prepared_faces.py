@@ -114,9 +114,8 @@ class PreparedPhotograph:
     reason: str = ""
 
 
-Job = tuple[
-    str, Path | bytes | ImageError, str | None
-]  # name, place or content (or why there is none), person
+# A photograph's name, where it lies or its bytes (or why there are none), and who it shows.
+Job = tuple[str, Path | bytes | ImageError, str | None]
 
 
 @dataclass
