@@ -191,7 +191,8 @@ def people_of(
             words = line.strip().rsplit(None, 1)
             if len(words) == 1:
                 raise SampleError(f"{people}:{number} has no photograph and person; correct the line")
-            known.update([words] if words else [])
+            if words:
+                known[words[0]] = words[1]
     return photographs(source), lambda photo: known.get(photo.name)
 
 
