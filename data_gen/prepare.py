@@ -97,6 +97,8 @@ def main(argv: list[str]) -> None:
     settings = parse_config(PrepareSettings, argv, __doc__)
     datasets.disable_progress_bars()
     out = Path(settings.out)
+    if out.resolve().is_relative_to(Path(settings.photographs).resolve()):
+        raise ConfigError(f"{out} lies in {settings.photographs}; choose an out beside the photographs")
     make = partial(
         Preparation.open,
         settings.detector,
@@ -208,12 +210,12 @@ def prepare_block(
                 line["thumbnail"] = thumbnail_text(face.thumbnail)
                 shown[face.kind] += 1
             lines.append(line)
+    if not number:
+        return [{"photographs": 0}]
     for split, some in rows.items():
         if some:
             with atomic_path(out / split / f"faces-{log.stem}.parquet") as temporary:
                 datasets.Dataset.from_list(some, features=PREPARED).to_parquet(str(temporary))
-    if not number and lines == []:
-        return [{"photographs": 0}]
     lines.insert(0, {"photographs": number, "source": digest.hexdigest()})
     with atomic_path(log) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Where the faces of a photograph are: by a detector that looks at it, or by landmarks that lie beside it.
 
-A detector is a function: RGB picture, upright -> list of `FoundFace`, in any order. A finder is one that is
-also told the photograph's name and place, for landmarks that are in files.
+A detector is a function: RGB picture, upright -> list of `FoundFace`, in any order. A finder is also told the
+photograph's name and place, for landmarks that are in files.
 """
 
 from __future__ import annotations

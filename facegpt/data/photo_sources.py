@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -182,16 +182,17 @@ def people_of(
     if people is None:
         return photographs(source), lambda photo: ""
     if people == "folder":
-        return photographs(source), lambda photo: str(PurePosixPath(photo.name).parent).strip(".") or None
+        return photographs(source), lambda photo: photo.name.rpartition("/")[0] or None
     if not Path(people).is_file():
         return photographs(source, people), lambda photo: photo.person
     known: dict[str, str] = {}
     with Path(people).open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
-            name, _, person = line.strip().rpartition(" ")
-            if line.strip() and not name:
+            words = line.strip().rsplit(None, 1)
+            if len(words) == 1:
                 raise SampleError(f"{people}:{number} has no photograph and person; correct the line")
-            known[name.strip()] = person
+            if words:
+                known[words[0]] = words[1]
     return photographs(source), lambda photo: known.get(photo.name)
 
 

@@ -58,8 +58,8 @@ class Cuts:
     def __post_init__(self) -> None:
         at_least(SMALLEST_SIZE, self, "size")
         at_least(0, self, "view", "quality")
-        if not (1 <= self.wide <= 8 and self.quality <= 100 and max(self.size, self.view) <= 4096):
-            raise ValueError("cuts.wide must be 1 to 8, quality 0 to 100, size and view at most 4096")
+        if not (1 <= self.wide <= 2.5 and self.quality <= 100 and max(self.size, self.view) <= 4096):
+            raise ValueError("cuts.wide must be 1 to 2.5, quality 0 to 100, size and view at most 4096")
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Filters:
     """
 
     smallest: float = 48.0
-    sharpness: float = 5.0
+    sharpness: float = 4.0
     confidence: float = 0.5
     yaw: float = 75.0
     pitch: float = 45.0
@@ -114,9 +114,8 @@ class PreparedPhotograph:
     reason: str = ""
 
 
-Job = tuple[
-    str, Path | bytes | ImageError, str | None
-]  # name, place or content (or why there is none), person
+# A photograph's name, where it lies or its bytes (or why there are none), and who it shows.
+Job = tuple[str, Path | bytes | ImageError, str | None]
 
 
 @dataclass
@@ -149,9 +148,8 @@ class Preparation:
             image = decode_image(content, name, upright=True)
             path = source if isinstance(source, Path) else None
             found = sorted(self.finder(image, name, path), key=_extent, reverse=True)
-            done.faces = [
-                self._face(image, face, name) for face in found[: 1 if self.faces == "largest" else None]
-            ]
+            wanted = found[:1] if self.faces == "largest" else found
+            done.faces = [self._face(image, face, name) for face in wanted]
             if not found:
                 done.kind, done.reason = "no face", f"{name}: no face was found"
         except LandmarkError as error:
@@ -160,9 +158,7 @@ class Preparation:
             done.kind, done.reason = "unreadable", str(error)
         except (FaceGPTError, MemoryError) as error:
             done.kind, done.reason = "failed", f"{name}: {error or 'there is not enough memory'}"
-        except (
-            Exception
-        ) as error:  # one photograph in 100,000 must not end the work; it is logged as what it is
+        except Exception as error:  # one of 100,000 must not end the work; it is logged as what it is
             done.kind, done.reason = "failed", f"{name}: {type(error).__name__}: {error}"
         return done
 
@@ -186,9 +182,7 @@ class Preparation:
         }
         # Of a face that is much larger than its crop, blocks of pixels are enough, and far quicker to cut.
         block = max(1, side // (4 * max(self.cuts.size, int(self.cuts.view / self.cuts.wide))))
-        image, landmarks = (
-            (image.reduce(block), found.landmarks / block) if block > 1 else (image, found.landmarks)
-        )
+        image, landmarks = image.reduce(block), found.landmarks / block
         pixels = max(SMALLEST_SIZE, min(self.cuts.size, side))
         crop, points, _ = crop_face(image, landmarks, pixels)
         face.measures["sharpness"] = sharpness(crop)
@@ -211,9 +205,8 @@ class Preparation:
         pixels = to_tensor(crop)[None]
         with torch.inference_mode():
             skin = (255 * skin_probability(pixels)[0]).round().byte().numpy()
-            features = (
-                None if self.recognizer is None else self.recognizer(align_face(pixels, points[None]))[0]
-            )
+            network = self.recognizer
+            features = None if network is None else network(align_face(pixels, points[None]))[0]
         valid, shapes, quality = found.valid, found.blendshapes, self.cuts.quality
         return {
             "image": _cell(encode_image(crop, quality)),

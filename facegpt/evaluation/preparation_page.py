@@ -21,14 +21,14 @@ from facegpt.visualize import draw_landmarks
 BARS = 32
 SAMPLES = 8  # pictures in a row
 SIZE = 160  # pixels a side of a picture
-# Measure -> what its histogram is called, whether its axis is logarithmic.
-MEASURES = {
-    "size": ("size of the face, pixels of the photograph", True),
-    "sharpness": ("sharpness", True),
-    "confidence": ("confidence of the detector", False),
-    "yaw": ("yaw, degrees to its left", False),
-    "pitch": ("pitch, degrees down", False),
-    "roll": ("roll, degrees", False),
+# Measure -> what its histogram is called, and its axis; None: logarithmic, as far as the values go.
+MEASURES: dict[str, tuple[str, tuple[float, float] | None]] = {
+    "size": ("size of the face, pixels of the photograph", None),
+    "sharpness": ("sharpness", None),
+    "confidence": ("confidence of the detector", (0.0, 1.0)),
+    "yaw": ("yaw, degrees to its left", (-90.0, 90.0)),
+    "pitch": ("pitch, degrees down", (-90.0, 90.0)),
+    "roll": ("roll, degrees to its right shoulder", (-90.0, 90.0)),
 }
 KINDS = {
     "unreadable": "no picture, or a broken or enormous one",
@@ -84,24 +84,30 @@ def preparation_page(lines: Iterable[dict[str, Any]], filters: Filters, taken: P
 
 
 def histogram(
-    title: str, logarithmic: bool, taken: Sequence[float], refused: Sequence[float], limits: Sequence[float]
+    title: str,
+    axis: tuple[float, float] | None,
+    taken: Sequence[float],
+    refused: Sequence[float],
+    limits: Sequence[float],
 ) -> str:
-    """Taken and refused values, stacked, as inline SVG; limits are dashed lines."""
+    """Taken and refused values, stacked, as inline SVG; limits are dashed lines.
+
+    axis: its ends, values beyond count there; None: logarithmic, from the least to the largest value.
+    """
     heading = f"<figcaption><strong>{html.escape(title)}</strong></figcaption>"
     every = np.array([*taken, *refused], dtype=np.float64)
-    every = every[np.isfinite(every) & ((every > 0) | (not logarithmic))]
+    every = every[np.isfinite(every) & ((every > 0) | (axis is not None))]
     if not len(every):
         return f'<figure>{heading}<p class="soft">nothing was measured</p></figure>'
-    low, high = float(every.min()), float(every.max())
-    low, high = (low, high) if high > low else (0.9 * low - 0.05, 1.1 * high + 0.05)
-    edges = np.geomspace(low, high, BARS + 1) if logarithmic else np.linspace(low, high, BARS + 1)
-    counts = [np.histogram(values, edges)[0] for values in (refused, taken)]
+    low, high = axis or (0.95 * float(every.min()), 1.05 * float(every.max()))
+    edges = np.linspace(low, high, BARS + 1) if axis else np.geomspace(low, high, BARS + 1)
+    counts = [np.histogram(np.clip(values, low, high), edges)[0] for values in (refused, taken)]
     most = int((counts[0] + counts[1]).max()) or 1
     left, right, top, bottom = 30.0, 352.0, 10.0, 160.0
     width = (right - left) / BARS
 
     def across(value: float) -> float:
-        place = np.log(value / low) / np.log(high / low) if logarithmic else (value - low) / (high - low)
+        place = (value - low) / (high - low) if axis else np.log(value / low) / np.log(high / low)
         return left + float(place) * (right - left)
 
     parts = [f'<line x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="var(--line)"/>']
@@ -122,7 +128,7 @@ def histogram(
                 f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" stroke="var(--ink)" '
                 'stroke-dasharray="4 3"/>'
             )
-    middle = float(np.sqrt(low * high)) if logarithmic else (low + high) / 2
+    middle = (low + high) / 2 if axis else float(np.sqrt(low * high))
     for value, anchor in ((low, "start"), (middle, "middle"), (high, "end")):
         parts.append(f'<text x="{across(value):.1f}" y="178" text-anchor="{anchor}">{value:.3g}</text>')
     parts.append(f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{most}</text>')
@@ -145,7 +151,8 @@ def _image(text: str) -> Image.Image:
 
 def _row(pictures: list[tuple[Image.Image, str]]) -> str:
     """A strip as wide as its pictures ask for, so that few of them are not drawn larger than many."""
-    return f'<div style="max-width:{100 * len(pictures) // SAMPLES}%">{strip(pictures)}</div>'
+    width = 100 * len(pictures) // SAMPLES
+    return f'<div style="max-width:{width}%;overflow-wrap:anywhere">{strip(pictures)}</div>'
 
 
 def _limits(name: str, filters: Filters) -> list[float]:
@@ -159,16 +166,21 @@ def _limits(name: str, filters: Filters) -> list[float]:
 def _table(kinds: Counter[str]) -> str:
     if not sum(kinds.values()):
         return "<p>Nothing.</p>"
-    rows = [[html.escape(kind), str(kinds[kind]), html.escape(KINDS[kind])] for kind in KINDS if kinds[kind]]
-    return table(["", "faces or photographs", ""], rows)
+    rows = [
+        [f"<strong>{kind}</strong>: {html.escape(words)}", str(kinds[kind])]
+        for kind, words in KINDS.items()
+        if kinds[kind]
+    ]
+    return table(["", "faces or photographs"], rows)
 
 
 def _taken(folder: Path) -> str:
     """Crops with their landmarks, and below them what the vision tower is shown."""
     records = read_records(folder)[:SAMPLES]
     crops = [(_small(draw_landmarks(r.image, r.landmarks, (80, 220, 120))), r.id) for r in records]
-    views = [(_small(r.shown), "what the vision tower is shown") for r in records]
-    return f'<div class="face">{_row(crops)}</div><div class="face">{_row(views)}</div>'
+    views = [(_small(r.shown), "") for r in records]
+    said = "<p class='soft'>Face crops with their landmarks; below, what the vision tower is shown.</p>"
+    return f'<div class="face">{said}{_row(crops)}{_row(views)}</div>'
 
 
 def _small(image: Image.Image) -> Image.Image:

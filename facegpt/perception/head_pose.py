@@ -31,7 +31,7 @@ def head_angles(landmarks: Tensor, name: str = "the landmarks") -> tuple[float, 
 
     The rotation is that of the mean head's inner 51 points in their best pose, taken apart as
     R = Ry(yaw) Rx(pitch) Rz(roll) in the head's frame (x to its left, y up, z out of the face): positive is
-    down, to its own left, and towards its left shoulder. Expressions and the individual shape shift them by
+    down, to its own left, and toward its right shoulder. Expressions and the individual shape shift them by
     some degrees. Raises LandmarkError for points on a line.
     """
     points = landmarks[INNER].double().cpu().numpy()

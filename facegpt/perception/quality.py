@@ -27,8 +27,8 @@ def picture_hash(face: Image.Image) -> bytes:
     Bit (y,x) says whether a pixel is brighter than its left neighbor in the picture scaled to 17 x 16 (dHash,
     Krawetz 2013). Near-duplicates differ in few bits, different pictures in about half of them.
     """
-    small = face.convert("L").resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX)
-    gray = np.asarray(small, dtype=np.int16)
+    exact = face.convert("L").convert("F")  # rounded means would make neighbors equal that are not
+    gray = np.asarray(exact.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX))
     return np.packbits(gray[:, 1:] > gray[:, :-1]).tobytes()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from data_files import (
 )
 
 from facegpt.data.collate import stack_targets
-from facegpt.data.records import read_annotations, read_records
+from facegpt.data.records import FEATURES, read_annotations, read_records
 from facegpt.data.targets import face_target, to_tensor
 from facegpt.data.validate import validate_records
 from facegpt.errors import ImageError, LandmarkError, SampleError
@@ -47,6 +48,25 @@ def test_masks_and_parameters_may_be_missing(tmp_path):
     row = face_row(0) | {"skin_mask": None, "parameters": None}
     record = read_records(write_shards(tmp_path, [row]))[0]
     assert record.skin_mask is None and record.parameters is None
+
+
+def test_a_wider_view_and_which_landmarks_count_may_be_there(tmp_path):
+    features = datasets.Features(
+        {**FEATURES, "view": datasets.Image(), "landmark_valid": datasets.List(datasets.Value("bool"))}
+    )
+    given = [number % 2 == 0 for number in range(68)]
+    rows = [
+        face_row(0) | {"view": encode(face_image(96, 7)), "landmark_valid": given},
+        face_row(1) | {"view": None, "landmark_valid": None},
+        face_row(2) | {"view": None, "landmark_valid": given[1:]},
+    ]
+    datasets.Dataset.from_list(rows, features=features).to_parquet(str(tmp_path / "faces.parquet"))
+    records = read_records(tmp_path)
+    assert records[0].shown.size == (96, 96) and records[0].image.size == (64, 64)
+    assert records[0].landmark_valid.tolist() == given
+    assert records[1].shown.size == (64, 64) and records[1].view is None and records[1].landmark_valid is None
+    with pytest.raises(LandmarkError, match="67 values instead of 68"):
+        records[2]
 
 
 def test_photographs_are_cropped_around_their_landmarks(tmp_path):

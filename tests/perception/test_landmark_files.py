@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
 
 from facegpt.errors import LandmarkError
 from facegpt.head.builtin.anatomy import landmark_table
@@ -157,3 +158,23 @@ def test_a_missing_contour_hardly_moves_the_crop():
         matrices = [crop_face(photo, points)[2] for points in (face, completed)]
         assert float(matrices[0][0, 0] / matrices[1][0, 0]) == pytest.approx(1, abs=0.05)
         assert (matrices[0][:2, 2] - matrices[1][:2, 2]).abs().max() < 0.08 * 224
+
+
+def test_mat_of_aflw2000_counts_pixels_from_one(tmp_path):
+    array = points()
+    for name, compressed in (("a.mat", False), ("b.mat", True)):
+        numbers = np.concatenate([array.T, np.zeros((1, 68))]).astype(np.float32)
+        savemat(
+            tmp_path / name, {"pt3d_68": numbers, "Pose_Para": np.zeros((1, 7))}, do_compression=compressed
+        )
+        landmarks, valid = read_landmarks(tmp_path / name)
+        assert np.allclose(landmarks.numpy(), array - 0.5, atol=1e-4) and valid.all()
+    whole = (tmp_path / "a.mat").read_bytes()
+    (tmp_path / "cut.mat").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "words.mat").write_text("no file of MATLAB" * 20)
+    savemat(tmp_path / "other.mat", {"pt2d": array.T})
+    savemat(tmp_path / "bomb.mat", {"pt3d_68": np.zeros((3, 1 << 20))}, do_compression=True)
+    assert (tmp_path / "bomb.mat").stat().st_size < LARGEST_FILE
+    for name in ("cut.mat", "words.mat", "other.mat", "bomb.mat"):
+        with pytest.raises(LandmarkError, match=name):
+            read_landmarks(tmp_path / name)
