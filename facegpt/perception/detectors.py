@@ -52,9 +52,11 @@ def face_alignment_detector(device: str = "cpu") -> Detector:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a picture without a face is no reason to warn
             found = network.get_landmarks_from_image(np.asarray(image.convert("RGB")), return_bboxes=True)
-        points, _, boxes = found
+        points, _, boxes = found  # three times None without a face
+        if points is None:
+            return []
         # Whole numbers come: those of the pixel that the point is in, the first being 0.
-        return [_face(*pair) for pair in zip(points or [], [box[4] for box in boxes or []], strict=True)]
+        return [_face(one, box[4]) for one, box in zip(points, boxes, strict=True)]
 
     return detect
 
