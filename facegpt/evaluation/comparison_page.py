@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from facegpt.evaluation.predictions import Predictions
-from facegpt.evaluation.report_page import Curve, chart, definitions, number, page, strip, table
-from facegpt.evaluation.report_sections import Painter
+from facegpt.evaluation.report_page import definitions, number, page, strip, table
+from facegpt.evaluation.report_sections import Painter, cumulative
 from facegpt.sample import FaceRecord
 
 TITLES = {
@@ -19,8 +19,7 @@ TITLES = {
     "photometric_error": "photometric error",
     "identity": "identity, 100 x cosine (larger is better)",
 }
-IN_CURVES = ("landmark_error_px", "vertices_face_aligned", "shape_face")
-POINTS, SHOWN = 60, 0.98  # of a curve: how many, and up to which quantile of the worst method
+IN_CURVES = {"landmark_error_px": "px", "vertices_face_aligned": "mm", "shape_face": "mm"}
 CLEAR = 0.05  # of adjusted p-values
 
 
@@ -53,7 +52,11 @@ def comparison_page(
         "<h2>Pairs</h2><p>First less second, on the same faces; in bold print what Holm's adjustment leaves "
     )
     body += f"below {CLEAR}.</p>" + paired_rows(result["paired"])
-    curves = [cumulative(metric, numbers) for metric in IN_CURVES if metric in result["metrics"]]
+    curves = [
+        cumulative(title(metric), {n: found[metric] for n, found in numbers.items() if metric in found}, unit)
+        for metric, unit in IN_CURVES.items()
+        if metric in result["metrics"]
+    ]
     body += f'<h2>How many faces are how good</h2><div class="charts">{"".join(curves)}</div>'
     body += differences(numbers, records, methods, painter, count)
     body += f"<h2>What the words mean</h2>{definitions(result['definitions'])}"
@@ -83,19 +86,6 @@ def paired_rows(rows: Sequence[Mapping[str, Any]]) -> str:
             ]
         )
     return table(["", "difference, 95 %", "p, adjusted", "first is better"], cells)
-
-
-def cumulative(metric: str, numbers: Mapping[str, Mapping[str, Tensor]]) -> str:
-    """A chart of the share of faces up to each error, one curve per method."""
-    known = {name: found[metric] for name, found in numbers.items() if metric in found}
-    last = max(float(values.quantile(SHOWN)) for values in known.values())
-    places = [last * k / POINTS for k in range(POINTS + 1)]
-    curves = [
-        Curve(name, [(x, 100 * float((values <= x).double().mean())) for x in places])
-        for name, values in known.items()
-    ]
-    unit = "px" if metric.endswith("px") else "mm"
-    return chart(f"{title(metric)}: % of the faces up to it", curves, unit=unit)
 
 
 def differences(

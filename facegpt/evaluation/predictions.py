@@ -38,7 +38,7 @@ class Predictions:
         return Predictions(list(ids), None if self.faces is None else self.faces[rows], vertices)
 
 
-def read_predictions(path: str | Path, head: HeadModel) -> Predictions:
+def read_predictions(path: str | Path, head: HeadModel, kind: str = "image") -> Predictions:
     """Predictions for a head from one of these:
 
     - a result of `eval/reconstruct.py` (.json), or the `..._samples.jsonl` beside it;
@@ -47,6 +47,7 @@ def read_predictions(path: str | Path, head: HeadModel) -> Predictions:
     - a folder with a file per record, named by its id: .json as `facegpt chat` writes it, .npz with `codes`
       or the groups of one face, .obj or .ply with the vertices of the head, in metres and in its order.
 
+    kind: which rows of a result, "image" or, of one of `eval/text_to_face.py`, "text".
     Raises SampleError, naming the file, for what cannot be read or has other sizes than the head, and
     HeadMismatchError where a file says that it is of another head.
     """
@@ -57,18 +58,17 @@ def read_predictions(path: str | Path, head: HeadModel) -> Predictions:
         raise SampleError(f"there are no predictions {path}; give a result, an .npz or a folder")
     if path.suffix == ".npz":
         return _read_archive(path, head)
-    rows = [
-        row for row in read_jsonl(samples_path(path) if path.suffix == ".json" else path) if _is_image(row)
-    ]
+    rows = read_jsonl(samples_path(path) if path.suffix == ".json" else path)
+    rows = [row for row in rows if _is_face(row, kind)]
     if not rows:
-        raise SampleError(f"{path} has no faces from photographs; give a result of eval/reconstruct.py")
+        raise SampleError(f"{path} has no faces of the kind {kind}; give a result of eval/reconstruct.py")
     return _checked(
         [str(row["id"]) for row in rows], _faces([row["parameters"] for row in rows], head, path), path
     )
 
 
-def _is_image(row: dict[str, object]) -> bool:
-    return row.get("kind") == "image" and "id" in row and isinstance(row.get("parameters"), list)
+def _is_face(row: dict[str, object], kind: str) -> bool:
+    return row.get("kind") == kind and "id" in row and isinstance(row.get("parameters"), list)
 
 
 def _faces(vectors: object, head: HeadModel, path: Path) -> FaceParameters:

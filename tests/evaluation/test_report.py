@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from evaluation_world import COUNT, SIZE, World
-from html_pages import parse
+from html_pages import Checker, parse
 from PIL import Image
 from recipes import load_recipe
 
 from facegpt.errors import ConfigError
 from facegpt.evaluation.expression_prototypes import score_feelings
+from facegpt.evaluation.published_tables import OwnResults, published_tables
 from facegpt.evaluation.report_numbers import agreement_table, main_table, matching_table
 from facegpt.evaluation.report_page import Curve, chart, number, page, strip, table
 
@@ -131,6 +132,23 @@ def test_missing_parts_are_named(world: World, results: Path, tmp_path: Path, ch
     with pytest.raises(ConfigError, match=says):
         report.main([*words(world, results, tmp_path / "r.html"), change.format(results=results)])
     assert not (tmp_path / "r.html").exists()
+
+
+def test_the_published_tables_have_our_numbers_beside_theirs_and_a_dash_where_there_is_none() -> None:
+    measured = {"photometric_error": {"model": 0.123}, "landmark_error_px": {"model": 4.56}}
+    surface = {"model": {"chamfer_mm": {"mean": 8.9}, "complete_rate": {"mean": 77.7}}}
+    own = OwnResults(
+        measured,
+        {"surface": surface, "identity": {"model": {"recognition_rate": 55.5}}},
+        {"judge": "ruler", "scores": {"all": {"relative": 66.6}}},
+        {"strengths": {"a": {"probability": 0.444}}},
+    )
+    text = " ".join(parse(published_tables(own)).text.split())
+    assert "ours: other data, other head : model 0.123 4.6" in text
+    assert ": model 8.9 77.7 55.5" in text and "judge ruler 66.6" in text and ": a 44.4" in text
+    assert "FaceGPT 0.103 3.0" in text and "cannot be compared" in text
+    empty = " ".join(parse(published_tables(OwnResults())).text.split())
+    assert empty.count(": model –") == 6
 
 
 def test_an_empty_report_is_refused(world: World, results: Path, tmp_path: Path) -> None:
