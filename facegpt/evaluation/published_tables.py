@@ -66,11 +66,12 @@ def published_tables(own: OwnResults) -> str:
         ("Chat, LLaVA-Bench", ("relative score",), CHAT, _chat(own)),
     ]
     body = (
-        "<h2>Beside the published numbers</h2><p>Rows named <em>ours</em> were measured on other faces (those "
-        "of this report), with another head, another recogniser and, for the chat, whatever judge was given; the "
-        "others are the numbers that FaceGPT publishes, on CelebA-HQ and in its Basel head. <strong>They cannot "
-        "be compared line by line</strong>: the tables show what was measured and in which unit. The published "
-        "Chamfer distances have no unit and no stated alignment; ours are mm, after a rigid alignment.</p>"
+        "<h2>Beside the published numbers</h2><p>Rows named <em>ours</em> were measured on other faces, "
+        "those of this report, with another head, another recogniser and, for the chat, whatever judge was "
+        "given. The others are the numbers that FaceGPT publishes, on CelebA-HQ and with its Basel head. "
+        "<strong>They cannot be compared line by line</strong>: the tables show what was measured, and how. The "
+        "published Chamfer distances have no unit and no stated alignment; ours are mm, after a rigid "
+        "alignment.</p>"
     )
     for title, columns, published, ours in parts:
         rows = [[name, *(number(value, _digits(value)) for value in values)] for name, values in published]

@@ -40,8 +40,8 @@ def study_page(identity: str, title: str, question: str, items: Sequence[StudyIt
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # nothing in it ends the script
     keys = " or ".join(f"<kbd>{k + 1}</kbd>" for k in range(max(len(item.choices) for item in items)))
     body = (
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(question)} Click, or press {keys}; <kbd>Backspace</kbd> "
-        'goes back.</p><div id="bar"><i></i></div><div id="study"><div id="asked"></div>'
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(question)} Click, or press {keys}; "
+        '<kbd>Backspace</kbd> goes back.</p><div id="bar"><i></i></div><div id="study"><div id="asked"></div>'
         '<div id="choices"></div></div><p class="soft"><button id="back" class="plain">Back</button> '
         '<span id="count"></span></p><noscript><p>This page needs JavaScript.</p></noscript>'
     )
