@@ -78,10 +78,12 @@ def main(argv: list[str]) -> None:
     data = read_records(settings.data)
     methods = {n: read_predictions(p, head) for n, p in zip(names, settings.predictions, strict=True)}
     wanted = data.ids[: settings.n or None]
-    ids = [name for name in wanted if all(name in set(method.ids) for method in methods.values())]
+    common = set.intersection(*(set(method.ids) for method in methods.values()))
+    ids = [name for name in wanted if name in common]
     if not ids:
         raise SampleError(f"no record of {settings.data} has predictions by all methods; ids must be its own")
-    records = [data[data.ids.index(name)] for name in ids]
+    place = {name: index for index, name in enumerate(data.ids)}
+    records = [data[place[name]] for name in ids]
     truth = true_parameters(records, data, head)
 
     chosen = {name: method.of(ids) for name, method in methods.items()}

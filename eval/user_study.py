@@ -87,16 +87,19 @@ def main(argv: list[str]) -> None:
     settings = parse_config(UserStudySettings, argv, __doc__)
     out = Path(settings.out)
     key = out.with_name(f"{out.stem}_key.json")
-    if settings.answers:
-        result = analysis(key, settings.answers)
-        write_json(out.with_name(f"{out.stem}_answers.json"), result)
-        for row in result["preferred"]:
-            low, high = (100 * row[end] for end in ("low", "high"))
-            print(
-                f"{row['first']} over {row['second']}: {100 * row['share']:.1f} % ({low:.1f} to {high:.1f})"
-            )
-        print(f"{result['answers']} answers of {result['participants']} participants")
+    if not settings.answers:
+        write_page(out, key, settings)
         return
+    result = analysis(key, settings.answers)
+    write_json(out.with_name(f"{out.stem}_answers.json"), result)
+    for row in result["preferred"]:
+        low, high = (100 * row[end] for end in ("low", "high"))
+        print(f"{row['first']} over {row['second']}: {100 * row['share']:.1f} % ({low:.1f} to {high:.1f})")
+    print(f"{result['answers']} answers of {result['participants']} participants")
+
+
+def write_page(out: Path, key: Path, settings: UserStudySettings) -> None:
+    """The page, and the file that says which picture is whose."""
     names = settings.names or [Path(path).stem for path in settings.predictions]
     if len(set(names)) < len(settings.predictions) or len(names) != len(settings.predictions):
         raise ConfigError("every prediction needs a name of its own; give names=A,B")
@@ -120,7 +123,8 @@ def questions(
 ) -> tuple[list[StudyItem], dict[str, str]]:
     """The questions, and key of a picture -> method that made it; the same for a seed."""
     draw = random.Random(settings.seed)
-    have = [name for name in data.ids if all(name in set(method.ids) for method in methods.values())]
+    common = set.intersection(*(set(method.ids) for method in methods.values()))
+    have = [name for name in data.ids if name in common]
     if not have:
         raise SampleError(f"no record of {settings.data} has predictions by all methods; ids must be its own")
     ids = sorted(draw.sample(have, min(settings.n or len(have), len(have))))

@@ -113,7 +113,7 @@ def openai_judge(model: str, url: str | None = None) -> Judge:
         raise ConfigError(
             "set OPENAI_API_KEY for the judge, or give judge_url the address of an own endpoint"
         )
-    client = openai.OpenAI(api_key=key, base_url=url)
+    client = openai.OpenAI(api_key=key, base_url=url or None)
 
     def judge(text: str) -> str:
         try:

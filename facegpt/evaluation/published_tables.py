@@ -69,7 +69,7 @@ def published_tables(own: OwnResults) -> str:
         "<h2>Beside the published numbers</h2><p>Rows named <em>ours</em> were measured on other faces, "
         "those of this report, with another head, another recogniser and, for the chat, whatever judge was "
         "given. The others are the numbers that FaceGPT publishes, on CelebA-HQ and with its Basel head. "
-        "<strong>They cannot be compared line by line</strong>: the tables show what was measured, and how. The "
+        "<strong>They cannot be compared line by line</strong>: the tables show what was measured. The "
         "published Chamfer distances have no unit and no stated alignment; ours are mm, after a rigid "
         "alignment.</p>"
     )
