@@ -36,8 +36,8 @@ from facegpt.head.model import HeadModel
 from facegpt.metrics.preferences import Choice, position_shares, preferred_of_pairs, strengths
 
 QUESTIONS = {
-    "image": "Which face is more like the person in the photograph?",
-    "text": "Which face fits the description better?",
+    "image": "Which face is most like the person in the photograph?",
+    "text": "Which face fits the description best?",
 }
 DEFINITIONS = {
     "preferred": "share of the answers with one of the two that chose the first; exact 95 % interval, p of "

@@ -78,7 +78,7 @@ def published_tables(own: OwnResults) -> str:
         for name, values in ours or [("model", (None,) * len(columns))]:
             cells = [f"<strong>{number(value, _digits(value))}</strong>" for value in values]
             rows.append([f"<em>{OURS}</em>: {html.escape(name)}", *cells])
-        body += f"<p>{title}</p>{table(['', *columns], rows)}"
+        body += f"<p>{title}</p>{table(['', *columns], rows, main=None)}"
     return body
 
 

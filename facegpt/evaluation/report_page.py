@@ -95,12 +95,12 @@ def strip(pictures: Sequence[tuple[Image.Image, str]]) -> str:
     return f'<div class="strip" style="--columns:{len(figures)}">{"".join(figures)}</div>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of ready HTML cells; the second column is set in bold."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], main: int | None = 1) -> str:
+    """A table of ready HTML cells; column `main` is set in bold."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     body = ""
     for row in rows:
-        marks = (' class="main"' if column == 1 else "" for column in range(len(row)))
+        marks = (' class="main"' if column == main else "" for column in range(len(row)))
         cells = (f"<td{mark}>{cell}</td>" for mark, cell in zip(marks, row, strict=True))
         body += f"<tr>{''.join(cells)}</tr>"
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
