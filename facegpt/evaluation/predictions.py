@@ -14,7 +14,7 @@ from facegpt.errors import HeadFileError, HeadMismatchError, SampleError
 from facegpt.evaluation.evaluated_model import samples_path
 from facegpt.export.face_files import GROUPS, MAX_BYTES, OPTIONAL, read_faces
 from facegpt.export.mesh_reading import SUFFIXES, read_mesh
-from facegpt.files import read_jsonl
+from facegpt.files import read_json, read_jsonl
 from facegpt.head.files.npz import ERRORS, read_npz
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -58,13 +58,23 @@ def read_predictions(path: str | Path, head: HeadModel, kind: str = "image") -> 
         raise SampleError(f"there are no predictions {path}; give a result, an .npz or a folder")
     if path.suffix == ".npz":
         return _read_archive(path, head)
-    rows = read_jsonl(samples_path(path) if path.suffix == ".json" else path)
+    if path.suffix == ".json":
+        result = read_json(path, MAX_BYTES)
+        _check_head(result.get("head_id") if isinstance(result, dict) else None, head, path)
+        path = samples_path(path)
+    rows = read_jsonl(path) if path.is_file() else []
     rows = [row for row in rows if _is_face(row, kind)]
     if not rows:
         raise SampleError(f"{path} has no faces of the kind {kind}; give a result of eval/reconstruct.py")
     return _checked(
         [str(row["id"]) for row in rows], _faces([row["parameters"] for row in rows], head, path), path
     )
+
+
+def _check_head(made_for: str | None, head: HeadModel, path: Path) -> None:
+    """Raise HeadMismatchError when a file says that it is of another head; one that says nothing passes."""
+    if made_for is not None and not head.has_id(made_for):
+        raise HeadMismatchError(f"{path} was made with head model {made_for}, but {head.id} is loaded")
 
 
 def _is_face(row: dict[str, object], kind: str) -> bool:
@@ -94,7 +104,7 @@ def _checked(ids: list[str], faces: FaceParameters, path: Path) -> Predictions:
 def _read_archive(path: Path, head: HeadModel, ids: list[str] | None = None) -> Predictions:
     try:
         arrays = read_npz(path, MAX_BYTES)
-        made_for = str(arrays["head_id"]) if "head_id" in arrays else head.id
+        made_for = str(arrays["head_id"]) if "head_id" in arrays else None
         ids = [str(name) for name in arrays["ids"]] if ids is None else ids
         if CODES in arrays:
             vectors = np.atleast_2d(arrays[CODES])
@@ -104,8 +114,7 @@ def _read_archive(path: Path, head: HeadModel, ids: list[str] | None = None) -> 
         raise SampleError(
             f"{path} is no file of predictions ({error}); it needs ids, and codes or one array a group"
         ) from None
-    if not head.has_id(made_for):
-        raise HeadMismatchError(f"{path} was made with head model {made_for}, but {head.id} is loaded")
+    _check_head(made_for, head, path)
     return _checked(ids, _faces(vectors, head, path), path)
 
 

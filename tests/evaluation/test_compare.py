@@ -75,7 +75,7 @@ def test_all_forms_of_a_face_are_read_alike(world: World, codes: Path, tmp_path:
     rows = [{"kind": "image", "id": "face-3", "parameters": world.truth[3].to_vector()[0].tolist()}]
     rows += [{"kind": "question", "id": "face-3"}]
     (tmp_path / "r_samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "r.json").touch()
+    (tmp_path / "r.json").write_text(json.dumps({"head_id": world.head.id}))
     found = read_predictions(tmp_path / "r.json", world.head)
     assert found.faces is not None and expected is not None
     assert np.allclose(found.faces.to_vector(), expected.to_vector())
@@ -95,6 +95,9 @@ def test_predictions_that_cannot_be_compared_are_refused(world: World, codes: Pa
     np.savez(tmp_path / "other.npz", ids=IDS, codes=vectors, head_id="another")
     with pytest.raises(HeadMismatchError, match="another"):
         read_predictions(tmp_path / "other.npz", world.head)
+    (tmp_path / "r.json").write_text(json.dumps({"head_id": "another"}))
+    with pytest.raises(HeadMismatchError, match="another"):
+        read_predictions(tmp_path / "r.json", world.head)
     out = tmp_path / "c.json"
     with pytest.raises(ConfigError, match="names that differ"):
         compare.main(words(world, out, f"predictions={codes},{codes}"))
