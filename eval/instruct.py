@@ -170,7 +170,7 @@ def review(
         for order in ORDERS:
             first, second = (theirs, ours) if order == "reference_first" else (ours, theirs)
             text = judge_text(context, str(row["text"]), first, second)
-            told = hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()
+            told = hashlib.sha256(f"{name}\n{order}\n{text}".encode()).hexdigest()
             if told not in known:
                 written = judge(text)
                 scores = read_scores(written) or (None, None)

@@ -28,7 +28,7 @@ TASK = (
     "answer 2, with a space between them. Then explain your grades. The order in which the answers stand "
     "must not matter."
 )
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+TWO_GRADES = re.compile(r"\s*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\s*")
 DEFINITION = (
     "sum of the model's grades over that of the reference's, in percent, as LLaVA-Bench has it; over both "
     "orders of the two answers; intervals: 95 %, 1,000 resamplings of the questions"
@@ -44,12 +44,12 @@ def judge_text(context: str, question: str, first: str, second: str) -> str:
 
 
 def read_scores(review: str) -> tuple[float, float] | None:
-    """The two grades on the first line that is not empty; None unless there are just two from 1 to 10."""
-    lines = [line for line in review.splitlines() if line.strip()]
-    found = [float(number) for number in NUMBER.findall(lines[0])] if lines else []
-    if len(found) != 2 or not all(LOWEST <= score <= HIGHEST for score in found):
+    """The two grades on the first line that is not empty; None unless it holds just them, from 1 to 10."""
+    line = next((line for line in review.splitlines() if line.strip()), "")
+    found = TWO_GRADES.fullmatch(line)
+    if found is None or not all(LOWEST <= float(score) <= HIGHEST for score in found.groups()):
         return None
-    return found[0], found[1]
+    return float(found[1]), float(found[2])
 
 
 def score_table(rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:

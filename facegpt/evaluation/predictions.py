@@ -135,10 +135,7 @@ def _read_folder(folder: Path, head: HeadModel) -> Predictions:
             parts.append(_read_archive(file, head, [name]).faces)
             continue
         found = read_faces(file)
-        if not head.has_id(found.head_id or head.id):
-            raise HeadMismatchError(
-                f"{file} was made with head model {found.head_id}, but {head.id} is loaded"
-            )
+        _check_head(found.head_id, head, file)
         parts.append(_faces(found.parameters.to_vector(), head, file))
     return _checked(ids, FaceParameters.cat([part for part in parts if part is not None]), folder)
 
