@@ -1,14 +1,16 @@
 """python eval/report.py --run RUN --out outputs/demo/report.html [key=value ...]
 
 Joins the results of reconstruct.py and text_to_face.py and the training curves of the run into one HTML file
-that needs nothing beside it: tables with their baselines, and pictures of input, rendering, overlay, mesh and
-mean face. Nothing is computed again but the pictures.
+that needs nothing beside it: tables with their baselines, the tables of the published method with our numbers
+beside its own, and pictures of input, rendering, overlay, mesh and mean face. Nothing is computed again but
+the pictures.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ from facegpt.config import at_least, parse_config, run
 from facegpt.data.records import read_records
 from facegpt.errors import ConfigError, HeadMismatchError, SampleError
 from facegpt.evaluation.evaluated_model import samples_path
+from facegpt.evaluation.published_tables import OwnResults, published_tables
 from facegpt.evaluation.report_page import Curve, chart, page
 from facegpt.evaluation.report_sections import (
     Painter,
     Result,
     closing,
     conversations,
+    error_curves,
     generated,
     number_tables,
     opening,
@@ -38,7 +42,8 @@ LARGEST_RESULT = 100_000_000  # bytes; a thousand replies have one million
 @dataclass
 class ReportSettings:
     """reconstruct, text_to_face: the results to show; empty leaves one out. free_wording, language: results
-    that are added where they are given. run: the training run, for its curves (empty: none). faces: how many
+    that are added where they are given. instruct, user_study: results (of the study: its `..._answers.json`)
+    for the published method's tables. run: the training run, for its curves (empty: none). faces: how many
     faces of each kind, the first of the held-out set. out: page to write. head: "builtin" or the head file of
     the evaluation. size: side of the pictures in pixels.
     """
@@ -47,6 +52,8 @@ class ReportSettings:
     text_to_face: str | None = "outputs/demo/text_to_face.json"
     free_wording: str | None = None
     language: str | None = None
+    instruct: str | None = None
+    user_study: str | None = None
     run: str | None = None
     out: str = "outputs/demo/report.html"
     head: str = "builtin"
@@ -67,6 +74,10 @@ def main(argv: list[str]) -> None:
         raise ConfigError("there is nothing to report; give reconstruct or text_to_face a result file")
     words = open_values(settings.free_wording) if settings.free_wording else None
     language = open_values(settings.language) if settings.language else None
+    others = {
+        name: open_values(getattr(settings, name), keys) if getattr(settings, name) else None
+        for name, keys in (("instruct", {"judge", "scores"}), ("user_study", {"strengths", "answers"}))
+    }
     curves = training_curves(Path(settings.run)) if settings.run else ""
     head = HeadModel.open(settings.head)
     for result in results:
@@ -78,6 +89,9 @@ def main(argv: list[str]) -> None:
     painter = Painter(head, settings.size)
     body = [opening(results[0].values)]
     body.append(number_tables(faces, texts))
+    body.append(error_curves(faces.rows) if faces else "")
+    own = OwnResults(faces.values if faces else None, texts.values if texts else None, **others)
+    body.append(published_tables(own))
     try:
         body += [free_wording(words)] if words else []
         body += [language_kept(language)] if language else []
@@ -112,11 +126,11 @@ def open_result(path: str) -> Result:
         ) from None
 
 
-def open_values(path: str) -> dict[str, Any]:
-    """A result file that needs nothing beside it. Raises ConfigError, naming it, when it is none."""
+def open_values(path: str, keys: Set[str] = frozenset({"command", "replies"})) -> dict[str, Any]:
+    """A result file that needs nothing beside it. Raises ConfigError, naming it, when it lacks its keys."""
     try:
         values = read_json(path, LARGEST_RESULT)
-        if {"definitions", "command", "replies"} <= values.keys():
+        if {"definitions", *keys} <= values.keys():
             return dict(values)
     except SampleError as error:
         raise ConfigError(f"{error}; run the evaluation first, or leave it out") from None

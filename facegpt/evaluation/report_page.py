@@ -95,12 +95,12 @@ def strip(pictures: Sequence[tuple[Image.Image, str]]) -> str:
     return f'<div class="strip" style="--columns:{len(figures)}">{"".join(figures)}</div>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of ready HTML cells; the second column is set in bold."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], main: int | None = 1) -> str:
+    """A table of ready HTML cells; column `main` is set in bold."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     body = ""
     for row in rows:
-        marks = (' class="main"' if column == 1 else "" for column in range(len(row)))
+        marks = (' class="main"' if column == main else "" for column in range(len(row)))
         cells = (f"<td{mark}>{cell}</td>" for mark, cell in zip(marks, row, strict=True))
         body += f"<tr>{''.join(cells)}</tr>"
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -114,8 +114,8 @@ def number(value: float | None, digits: int = 3, error: float | None = None) -> 
     return text if error is None else f"{text} <small>± {error:.{digits}f}</small>"
 
 
-def chart(title: str, curves: Sequence[Curve], logarithmic: bool = False) -> str:
-    """A line chart over training steps as inline SVG; `logarithmic` is about y.
+def chart(title: str, curves: Sequence[Curve], logarithmic: bool = False, unit: str = "steps") -> str:
+    """A line chart as inline SVG; `logarithmic` is about y, `unit` is that of x.
 
     Points that cannot be drawn (not finite, not positive on a logarithmic axis) are left out; a chart without
     points says so.
@@ -144,7 +144,7 @@ def chart(title: str, curves: Sequence[Curve], logarithmic: bool = False) -> str
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     parts.append(f'<text x="{left}" y="186">{x_low:g}</text>')
-    parts.append(f'<text x="{right}" y="186" text-anchor="end">{x_high:g} steps</text>')
+    parts.append(f'<text x="{right}" y="186" text-anchor="end">{x_high:g} {html.escape(unit)}</text>')
     for curve, color in zip(curves, cycle(COLORS), strict=False):
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve.points))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.8"/>')

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from facegpt.data.records import FaceRecords
 from facegpt.data.targets import to_tensor
 from facegpt.evaluation.report_numbers import (
+    NAMES,
     agreement_table,
     component_table,
     fit_table,
@@ -21,7 +23,7 @@ from facegpt.evaluation.report_numbers import (
     matching_table,
     vertex_table,
 )
-from facegpt.evaluation.report_page import definitions, strip, table
+from facegpt.evaluation.report_page import Curve, chart, definitions, strip, table
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.render.renderer import render
@@ -36,6 +38,7 @@ KINDS = {
     "question_about_image": "question about a photograph",
     "question": "question without a photograph",
 }
+POINTS, SHOWN = 60, 0.98  # of a cumulative curve: how many, and up to which quantile of the worst method
 STAND_INS = (
     "The numbers below are of the built-in stand-ins: {parts}. They show that the method runs end to end and "
     "learns; they are not comparable with the published ones."
@@ -122,6 +125,25 @@ def number_tables(faces: Result | None, texts: Result | None) -> str:
     if texts is not None:
         body += matching_table(texts.values)
     return body
+
+
+def error_curves(rows: Sequence[dict[str, Any]]) -> str:
+    """How many faces are up to how far off, for the model and its yardsticks; rows: of answers."""
+    faces = [row["landmark_error_px"] for row in rows if row["kind"] == "image"]
+    names = [name for name in NAMES if faces and name in faces[0]]
+    errors = {NAMES[name]: torch.tensor([face[name] for face in faces]) for name in names}
+    return f'<div class="charts">{cumulative("landmark error", errors, "px")}</div>' if names else ""
+
+
+def cumulative(title: str, errors: Mapping[str, Tensor], unit: str) -> str:
+    """A chart of the share of faces up to each error; errors: name -> (N,), one curve each."""
+    last = max(float(values.quantile(SHOWN)) for values in errors.values())
+    places = [last * k / POINTS for k in range(POINTS + 1)]
+    curves = [
+        Curve(name, [(x, 100 * float((values <= x).double().mean())) for x in places])
+        for name, values in errors.items()
+    ]
+    return chart(f"{title}: % of the faces up to it", curves, unit=unit)
 
 
 def emission_table(rates: dict[str, Any]) -> str:

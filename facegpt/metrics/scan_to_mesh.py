@@ -110,16 +110,15 @@ def refine(surface: Surface, scan: np.ndarray, start: Alignment, free_scale: boo
     step lowers the distances no more. residual: root mean square distance.
     """
     extent = float(np.linalg.norm(np.ptp(scan, axis=0))) or 1.0
-    best = start
-    best.residual = np.inf
-    current = start
+    best, current, least = start, start, np.inf
     for step in range(STEPS):
         places = current.apply(surface.nearest(_back(current, scan)))
         ways = scan - places
         lengths = np.linalg.norm(ways, axis=1)
         residual = float(np.sqrt(np.mean(lengths**2)))
-        if not residual < best.residual - TOLERANCE * extent:
+        if not residual < least - TOLERANCE * extent:
             break
+        least = residual
         best = Alignment(current.scale, current.rotation, current.translation, residual, step)
         apart = lengths > TOLERANCE * extent
         if apart.sum() < 7:

@@ -9,6 +9,7 @@ from evaluation_world import COUNT, SIZE, World
 from facegpt.data.records import read_records
 from facegpt.evaluation.candidate_draws import share_of_wins
 from facegpt.evaluation.face_measures import mean_face_in_place, shares_of_mean_face, summarize
+from facegpt.evaluation.fitted_faces import fitted_faces
 from facegpt.evaluation.identity_matching import identity_features, identity_rank_1
 from facegpt.evaluation.linear_readout import penalty_groups
 from facegpt.evaluation.parameter_agreement import (
@@ -19,6 +20,7 @@ from facegpt.evaluation.parameter_agreement import (
     rows_of,
 )
 from facegpt.evaluation.placed_mean import placed_mean_face
+from facegpt.fitting.photograph import FitSettings
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.metrics.image_errors import ImageErrors
 from facegpt.perception.recognizer import load_recognizer
@@ -142,3 +144,13 @@ def test_shares_of_the_mean_face_are_ratios_of_means() -> None:
     table = summarize({"model": model}, torch.tensor([True, False]), seed=0)
     assert table["landmark_error_px"]["model"] == 1.0
     assert table["landmark_error_px"]["interval_95"]["model"] == [1.0, 1.0]
+
+
+def test_fits_follow_the_landmarks_better_than_any_placed_mean_face(world: World) -> None:
+    records = list(read_records(world.path / "faces"))[:2]
+    steps = FitSettings(landmark_steps=40, pixel_steps=0)
+    fitted = fitted_faces(records, world.head, load_recognizer("tiny"), SIZE, steps)
+    truth = torch.stack([record.landmarks for record in records])
+    placed = mean_face_in_place(records, world.head, SIZE)
+    ours, theirs = (render(world.head, faces, SIZE).landmarks - truth for faces in (fitted, placed))
+    assert len(fitted) == 2 and bool((ours.norm(dim=2).mean(1) < 0.5 * theirs.norm(dim=2).mean(1)).all())

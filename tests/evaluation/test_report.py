@@ -6,16 +6,17 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from evaluation_world import COUNT, SIZE, World
+from html_pages import Checker, parse
 from PIL import Image
 from recipes import load_recipe
 
 from facegpt.errors import ConfigError
 from facegpt.evaluation.expression_prototypes import score_feelings
+from facegpt.evaluation.published_tables import OwnResults, published_tables
 from facegpt.evaluation.report_numbers import agreement_table, main_table, matching_table
 from facegpt.evaluation.report_page import Curve, chart, number, page, strip, table
 
@@ -24,40 +25,6 @@ report = load_recipe("eval/report.py")
 text_to_face = load_recipe("eval/text_to_face.py")
 free_wording = load_recipe("eval/free_wording.py")
 language = load_recipe("eval/language.py")
-
-VOID = {"meta", "img", "br", "line", "polyline"}
-
-
-class Checker(HTMLParser):
-    """Collects tags and text; fails where tags do not nest."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.sources: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in VOID
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += " " + data if self.open[-1:] != ["style"] else ""
-
-
-def parse(text: str) -> Checker:
-    checker = Checker()
-    checker.feed(text)
-    checker.close()
-    assert checker.open == []
-    return checker
 
 
 def pictures(checker: Checker) -> list[Image.Image]:
@@ -165,6 +132,23 @@ def test_missing_parts_are_named(world: World, results: Path, tmp_path: Path, ch
     with pytest.raises(ConfigError, match=says):
         report.main([*words(world, results, tmp_path / "r.html"), change.format(results=results)])
     assert not (tmp_path / "r.html").exists()
+
+
+def test_the_published_tables_have_our_numbers_beside_theirs_and_a_dash_where_there_is_none() -> None:
+    measured = {"photometric_error": {"model": 0.123}, "landmark_error_px": {"model": 4.56}}
+    surface = {"model": {"chamfer_mm": {"mean": 8.9}, "complete_rate": {"mean": 77.7}}}
+    own = OwnResults(
+        measured,
+        {"surface": surface, "identity": {"model": {"recognition_rate": 55.5}}},
+        {"judge": "ruler", "scores": {"all": {"relative": 66.6}}},
+        {"strengths": {"a": {"probability": 0.444}}},
+    )
+    text = " ".join(parse(published_tables(own)).text.split())
+    assert "ours: other data, other head : model 0.123 4.6" in text
+    assert ": model 8.9 77.7 55.5" in text and "judge ruler 66.6" in text and ": a 44.4" in text
+    assert "FaceGPT 0.103 3.0" in text and "cannot be compared" in text
+    empty = " ".join(parse(published_tables(OwnResults())).text.split())
+    assert empty.count(": model –") == 6
 
 
 def test_an_empty_report_is_refused(world: World, results: Path, tmp_path: Path) -> None:
