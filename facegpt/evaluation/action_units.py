@@ -1,9 +1,9 @@
 """Facial action units as components of a head, and sixteen feelings as action units: data, with sources.
 
 Action units are those of FACS (Ekman, Friesen and Hager 2002): what a muscle does, in five intensities, A (a
-trace) to E (the most). ARKit's components, which the built-in head, ICT-FaceKit and most trackers name, move one
-muscle group each, so most units are one component. A unit's strength is in the components' unit: 0 absent, 1
-full.
+trace) to E (the most). ARKit's components, which the built-in head, ICT-FaceKit and most trackers name, move
+one muscle group each, so most units are one component. A unit's strength is in the components' unit: 0
+absent, 1 full.
 
 Shape legend: N faces, U action units.
 """
@@ -17,8 +17,8 @@ import numpy as np
 
 JAW, HEAD_UP, HEAD_DOWN = "jaw", "headUp", "headDown"
 FULL_JAW, FULL_NOD = 0.4, 0.35  # radians that count as 1: a wide open jaw, a nod of 20 degrees
-# FACS letters as strengths. FACS itself says in words what A to E look like; that they are these fifths of the
-# full component is our reading.
+# FACS letters as strengths. FACS itself says in words what A to E look like; that they are these fifths of
+# the full component is our reading.
 INTENSITIES = {"A": (0.05, 0.2), "B": (0.2, 0.4), "C": (0.4, 0.6), "D": (0.6, 0.85), "E": (0.85, 1.5)}
 
 
@@ -119,9 +119,9 @@ def prototypes() -> np.ndarray:
 def unit_strengths(expression: Mapping[str, float], jaw: float, pitch: float) -> np.ndarray:
     """Strengths (U,) of all action units of one face, in the order of `UNITS`.
 
-    expression: component -> coefficient, under ARKit's names (mouthSmileLeft or mouthSmile_L); missing ones do
-    not move. jaw: its opening in radians. pitch: of the head, in radians about the axis to the subject's left,
-    so positive is down.
+    expression: component -> coefficient, under ARKit's names (mouthSmileLeft or mouthSmile_L); missing ones
+    do not move. jaw: its opening in radians. pitch: of the head, in radians about the axis to the subject's
+    left, so positive is down.
     """
     sides: dict[str, list[float]] = {JAW: [jaw / FULL_JAW], HEAD_UP: [-pitch / FULL_NOD]}
     sides[HEAD_DOWN] = [pitch / FULL_NOD]

@@ -66,7 +66,9 @@ def prototype_face(head: HeadModel, feeling: str) -> SpokenFace:
     return SpokenFace(expression, FULL_JAW * values.get(JAW, 0.0), pitch, np.zeros(0))
 
 
-def parameters_of(head: HeadModel, expression: Mapping[str, float], jaw: float, pitch: float) -> FaceParameters:
+def parameters_of(
+    head: HeadModel, expression: Mapping[str, float], jaw: float, pitch: float
+) -> FaceParameters:
     """The mean face (1) of a head with an expression by its components' names, jaw and nod in radians."""
     face = head.mean_parameters()
     values = [expression.get(name, 0.0) for name in head.expression_names]

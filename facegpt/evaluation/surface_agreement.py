@@ -1,4 +1,5 @@
-"""Generated faces against true ones as surfaces: Chamfer distance and complete rate after ICP, in millimetres.
+"""Generated faces against true ones as surfaces: Chamfer distance and complete rate after ICP, in
+millimetres.
 
 Head rotation is set to zero on both sides, as it is known; the face region of the head is cut out; the
 prediction is aligned with the truth by rigid point-to-plane ICP, without scale, for heads are in metres and a
@@ -30,12 +31,16 @@ ICP_STEPS = 30
 METRICS = ("chamfer_mm", "complete_rate", "vertex_error_mm")
 DEFINITIONS = {
     "chamfer_mm": (
-        "mean nearest distance from prediction to truth plus mean from truth to prediction, over the vertices "
-        "of the face region, after rigid point-to-plane ICP without scale; head rotation is zero on both sides"
+        "mean nearest distance from prediction to truth plus mean from truth to prediction, over the "
+        "vertices "
+        "of the face region, after rigid point-to-plane ICP without scale; head rotation is zero on both "
+        "sides"
     ),
-    "complete_rate": f"percentage of true vertices with a predicted one closer than {COMPLETE_MM:g} mm, as above",
+    "complete_rate": f"percentage of true vertices with a predicted one closer than {COMPLETE_MM:g} mm, as "
+    "above",
     "vertex_error_mm": (
-        "mean distance of corresponding vertices after the best rigid motion between them (Kabsch 1976): what "
+        "mean distance of corresponding vertices after the best rigid motion between them (Kabsch 1976): "
+        "what "
         "Chamfer and ICP cannot see, and only heads of one model can be asked"
     ),
 }
@@ -70,7 +75,8 @@ def face_surfaces(head: HeadModel, faces: FaceParameters, chunk: int = 32) -> Fa
 def surface_errors(
     predicted: np.ndarray, truth: np.ndarray, normals: np.ndarray, free_scale: bool = False
 ) -> dict[str, float]:
-    """`METRICS` of one predicted surface (V,3) against a true one (V,3) with its unit normals; see `DEFINITIONS`."""
+    """`METRICS` of one predicted surface (V,3) against a true one (V,3) with its unit normals; see
+    `DEFINITIONS`."""
     aligned = icp(predicted, truth, normals, free_scale, ICP_STEPS, tolerance=1e-6).apply(predicted)
     return {
         "chamfer_mm": chamfer(aligned, truth),

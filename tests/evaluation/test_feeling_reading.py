@@ -1,0 +1,62 @@
+"""The likelihood of words as answers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_head import small_head
+from talking_model import talking_model
+
+from facegpt.data.conversation import encode_conversation
+from facegpt.evaluation.feeling_reading import WORDS, named_feelings, word_likelihoods
+from facegpt.model.facegpt import FaceGPT
+from facegpt.sample import Message
+
+TEXT = "The jaw is open. What does the person feel?"
+ANSWERS = ["it", "the jaw is open", "smiles"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> FaceGPT:
+    return talking_model(small_head(), tmp_path_factory.mktemp("reading") / "llava", speaks=False)
+
+
+@torch.no_grad()
+def whole_pass(model: FaceGPT, word: str) -> float:
+    """The same number from one pass over the whole conversation, without a cache."""
+    encoded = encode_conversation([Message("user", TEXT), Message("assistant", word)], model.processor)
+    ids = torch.tensor([encoded.input_ids])
+    hidden, _ = model.hidden_states(ids, torch.ones_like(ids), None)
+    logits = model.vlm.get_output_embeddings()(hidden[0]).double().log_softmax(dim=-1)
+    places = [place for place, own in enumerate(encoded.label_mask) if own]
+    return sum(float(logits[place - 1, encoded.input_ids[place]]) for place in places)
+
+
+def test_a_word_is_as_likely_as_in_a_pass_over_the_whole_conversation(model: FaceGPT) -> None:
+    found = word_likelihoods(model, TEXT, ANSWERS)
+    assert found.tolist() == pytest.approx([whole_pass(model, word) for word in ANSWERS], abs=1e-4)
+
+
+def test_a_word_does_not_depend_on_the_words_beside_it(model: FaceGPT) -> None:
+    together = word_likelihoods(model, TEXT, ANSWERS)
+    alone = torch.cat([word_likelihoods(model, TEXT, [word]) for word in ANSWERS])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_the_likeliest_word_names_the_feeling_and_the_prior_is_taken_off(
+    model: FaceGPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [word for _, word in WORDS]
+    usual = torch.zeros(len(words))
+    usual[words.index("happy")] = 5.0  # whatever the text
+
+    def likelihoods(_: FaceGPT, text: str, asked: list[str]) -> torch.Tensor:
+        assert asked == words
+        told = usual.clone()
+        if text.startswith("The roof fell in."):
+            told[words.index("terrified")] = 3.0
+        return told
+
+    monkeypatch.setattr("facegpt.evaluation.feeling_reading.word_likelihoods", likelihoods)
+    found = named_feelings(model, ["The roof fell in."])
+    assert found == {"pmi": ["fear"], "likelihood": ["happiness"]}
