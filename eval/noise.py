@@ -23,7 +23,7 @@ from facegpt.config import at_least, parse_config, run
 from facegpt.evaluation.candidate_draws import share_of_wins
 from facegpt.evaluation.matching import distances
 from facegpt.evaluation.summary import summary
-from facegpt.evaluation.surface_agreement import face_surfaces, surface_errors
+from facegpt.evaluation.surface_agreement import METRICS, face_surfaces, surface_errors
 from facegpt.files import write_json
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -37,14 +37,13 @@ DEFINITIONS = {
     "shape": "a random direction of all shape components, as long as it takes; expression likewise",
     "vertices": "every vertex on its own, an isotropic normal draw",
     "true_error_mm": "mean distance of corresponding vertices, nothing aligned: the level, by construction",
+    "other_faces": "one person's true face as the prediction of another's: errors as models make them",
     "correlation": (
         "of true_error_mm with the number after ICP, over all faces, kinds and levels, and within a level, "
-        "where "
-        "lengths are drawn from half to one and a half of it"
+        "where lengths are drawn from half to one and a half of it"
     ),
     "matching": "truth perturbed in expression by the level, as the prediction, among other true faces",
-    "no_better_than_chance": "predictions are other people's faces: what chance looks like over draws and "
-    "seeds",
+    "no_better_than_chance": "predictions are other people's faces: how far chance goes, over sets of faces",
 }
 
 
@@ -73,10 +72,12 @@ def main(argv: list[str]) -> None:
     start = time.time()
     head = HeadModel.open(settings.head)
     rows = perturbed_errors(head, settings.n, settings.seed)
+    others = other_faces(head, 2 * settings.n, settings.seed)
     result: dict[str, Any] = {
         "n": settings.n,
         "errors": error_table(rows, settings.seed),
-        "correlation": correlations(rows),
+        "other_faces": summaries(others, settings.seed),
+        "correlation": {**correlations(rows), "other_faces": correlation(others)},
         "matching": matching_noise(head, settings.matched, settings.seed),
         "no_better_than_chance": chance_noise(head, settings.matched, settings.seeds, settings.seed),
         "definitions": DEFINITIONS,
@@ -109,6 +110,17 @@ def perturbed_errors(head: HeadModel, count: int, seed: int) -> list[dict[str, A
     return rows
 
 
+def other_faces(head: HeadModel, count: int, seed: int) -> list[dict[str, Any]]:
+    """True error and metrics of the face of one person as the prediction of another's."""
+    surfaces = face_surfaces(head, sample_parameters(head, count + 1, torch.Generator().manual_seed(seed)))
+    rows = []
+    for face in tqdm(range(count), desc="other faces", unit="face"):
+        other, true = surfaces.vertices[face + 1], surfaces.vertices[face]
+        error = MILLIMETERS * float(np.linalg.norm(other - true, axis=1).mean())
+        rows.append({"true_error_mm": error, **surface_errors(other, true, surfaces.normals[face])})
+    return rows
+
+
 def perturb(
     head: HeadModel,
     truth: FaceParameters,
@@ -124,7 +136,7 @@ def perturb(
         own = getattr(truth, kind)
         step = torch.from_numpy(generator.normal(size=tuple(own.shape))).to(own)
         moves = face_surfaces(head, truth.replace(**{kind: own + step})).vertices - vertices
-    # Shape and expression move vertices linearly at a fixed jaw but for its pose, which turns both alike.
+    # At a fixed jaw vertices move linearly with shape and expression, so a shortened move is one too.
     size = np.linalg.norm(moves, axis=2).mean(axis=1)
     return vertices + moves * (lengths / MILLIMETERS / size)[:, None, None]
 
@@ -135,33 +147,36 @@ def error_table(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
     for kind in KINDS:
         for level in LEVELS:
             some = [row for row in rows if (row["kind"], row["level"]) == (kind, level)]
-            metrics = [name for name in some[0] if name not in ("kind", "level")]
-            numbers = {name: summary([row[name] for row in some], seed) for name in metrics}
-            table.append({"kind": kind, "level_mm": level, **numbers})
+            table.append({"kind": kind, "level_mm": level, **summaries(some, seed)})
     return table
 
 
+def summaries(rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """Metric -> `summary`."""
+    return {name: summary([row[name] for row in rows], seed) for name in ("true_error_mm", *METRICS)}
+
+
+def correlation(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Pearson's and Spearman's of Chamfer distance and vertex error with the true error."""
+    true = [row["true_error_mm"] for row in rows]
+    found = {}
+    for metric in ("chamfer_mm", "vertex_error_mm"):
+        own = [row[metric] for row in rows]
+        found[f"{metric}_pearson"] = float(pearsonr(true, own)[0])
+        found[f"{metric}_spearman"] = float(spearmanr(true, own)[0])
+    return found
+
+
 def correlations(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of Chamfer distance and vertex error with the true error: over all, by kind, and within kind and
-    level."""
-
-    def table(some: list[dict[str, Any]]) -> dict[str, float]:
-        true = [row["true_error_mm"] for row in some]
-        found = {}
-        for metric in ("chamfer_mm", "vertex_error_mm"):
-            own = [row[metric] for row in some]
-            found[f"{metric}_pearson"] = float(pearsonr(true, own)[0])
-            found[f"{metric}_spearman"] = float(spearmanr(true, own)[0])
-        return found
-
+    """`correlation` over all, by kind, and within kind and level: there the mean."""
     within = [
-        table([row for row in rows if (row["kind"], row["level"]) == (kind, level)])
+        correlation([row for row in rows if (row["kind"], row["level"]) == (kind, level)])
         for kind in ("shape", "expression")
         for level in LEVELS
     ]
     return {
-        "all": table(rows),
-        **{kind: table([row for row in rows if row["kind"] == kind]) for kind in KINDS},
+        "all": correlation(rows),
+        **{kind: correlation([row for row in rows if row["kind"] == kind]) for kind in KINDS},
         "within_a_level": {name: float(np.mean([row[name] for row in within])) for name in within[0]},
     }
 
@@ -169,14 +184,13 @@ def correlations(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def matching_noise(head: HeadModel, count: int, seed: int) -> dict[str, Any]:
     """Level -> candidates -> `share_of_wins` of true faces perturbed by it."""
     truth = sample_parameters(head, count, torch.Generator().manual_seed(seed))
-    surfaces = torch.from_numpy(face_surfaces(head, truth.replace(shape=0 * truth.shape)).vertices)
+    truth = truth.replace(shape=0 * truth.shape)  # expressions are matched, not people
+    surfaces = torch.from_numpy(face_surfaces(head, truth).vertices)
     generator = np.random.default_rng(seed)
     found: dict[str, Any] = {}
     for level in LEVELS:
         lengths = np.full(count, level)
-        moved = perturb(
-            head, truth.replace(shape=0 * truth.shape), surfaces.numpy(), "expression", lengths, generator
-        )
+        moved = perturb(head, truth, surfaces.numpy(), "expression", lengths, generator)
         table = distances(torch.from_numpy(moved), surfaces)
         found[f"{level:g} mm"] = {str(k): share_of_wins(table, k, seed) for k in (16, 64)}
     return found
@@ -215,6 +229,8 @@ def report(result: dict[str, Any]) -> None:
     for row in result["errors"]:
         cells = " | ".join(f"{row[name]['mean']:.2f}" for name in names)
         print(f"| {row['kind']} | {row['level_mm']:g} | {cells} |")
+    cells = " | ".join(f"{result['other_faces'][name]['mean']:.2f}" for name in names)
+    print(f"| another face | | {cells} |")
     print(
         "\n| correlation with the true error | vertex error, r | Chamfer, r | Chamfer, rank "
         "|\n|---|---|---|---|"

@@ -134,17 +134,14 @@ MORE_DEFINITIONS = {
     "explicit": "the same face described in words, without a situation: what the model's drawing can reach",
     "face_at_rest": "a face that never moves, as the mean face",
     "reading": (
-        "the feeling that the untouched language model names for a wording, as the likeliest word by "
-        "pointwise "
-        "mutual information or by plain likelihood (facegpt/evaluation/feeling_reading.py)"
+        "the feeling that the untouched language model names for a wording: the likeliest word by pointwise "
+        "mutual information, and by plain likelihood (facegpt/evaluation/feeling_reading.py)"
     ),
     "drawn": "nearest, over the answers whose feeling was read right or wrong, and with what was read",
-    "wordings_agree": "pairs of wordings of one situation whose faces show the same feeling; expected: by "
-    "lot",
+    "wordings_agree": "pairs of wordings of a situation whose faces show the same feeling; expected: by lot",
     "anatomy_mm": (
         "RMS distance of a face's shape, without expression, from the mean of all answers, over the face "
-        "region; "
-        "a situation says nothing of anatomy, so the least is best"
+        "region; a situation says nothing of anatomy, so the least is best"
     ),
 }
 
@@ -266,24 +263,30 @@ def wordings_agree(strengths: np.ndarray, count: int, seed: int) -> dict[str, An
 def report(result: dict[str, Any], out: Path) -> None:
     print(f"{'':12}{'situations':>22}{'shuffled':>12}{'described':>22}{'at rest':>12}")
     for metric, found in result["situations"].items():
-        cells = [found["of_faces"], found["shuffled"], result["explicit"][metric]["of_faces"]]
-        cells.append(result["face_at_rest"][metric]["of_faces"])
-        spread = [place % 2 == 0 for place in range(4)]
-        print(f"{metric:12}" + "".join(_cell(c, wide) for c, wide in zip(cells, spread, strict=True)))
+        described, rest = (result[way][metric]["of_faces"] for way in ("explicit", "face_at_rest"))
+        cells = (
+            _cell(found["of_faces"], 22),
+            _cell(found["shuffled"], 12),
+            _cell(described, 22),
+            _cell(rest, 12),
+        )
+        print(f"{metric:12}{''.join(cells)}")
+    chance = f"chance {100 * result['chance']['nearest']:.1f} %"
     if result["reading"]:
         right = result["reading"]["read_right"]["pmi"]
-        print(f"{'read right':12}{_cell(right, True)}   by the untouched language model, chance 6.2 %")
+        print(f"{'read right':12}{_cell(right, 22)}   by the untouched language model, {chance}")
     faces = result["emission"]["situations"]
-    print(f"{faces['with_face']} of {faces['n']} answers have a face; chance of nearest 6.2 %")
+    print(f"{faces['with_face']} of {faces['n']} answers have a face; nearest: {chance}")
     print(f"wrote {out} ({result['n']} situations, {result['seconds']} s)")
 
 
-def _cell(found: dict[str, Any], wide: bool) -> str:
+def _cell(found: dict[str, Any], width: int) -> str:
+    """A share in percent, with its interval where there is room."""
     if found["mean"] is None:
-        return f"{'-':>{22 if wide else 12}}"
+        return f"{'-':>{width}}"
     low, high = found["interval_95"]
-    text = f"{100 * found['mean']:.1f} %"
-    return f"{text + f' [{100 * low:.0f}, {100 * high:.0f}]':>22}" if wide else f"{text:>12}"
+    text = f"{100 * found['mean']:.1f} %" + (f" [{100 * low:.0f}, {100 * high:.0f}]" if width > 20 else "")
+    return f"{text:>{width}}"
 
 
 if __name__ == "__main__":

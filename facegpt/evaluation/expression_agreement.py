@@ -1,5 +1,4 @@
-"""Does a generated face move what the true one moves? The angle between expressions, and hits of action
-units.
+"""Does a generated face move what the true one moves? The angle between expressions, hits of action units.
 
 Shape legend: N faces, U action units.
 """

@@ -1,5 +1,4 @@
-"""What does a language model name as the feeling of a situation? By likelihood, so that it need not find
-words.
+"""What does a language model name as the feeling of a situation? By likelihood, not by what it writes.
 
 A small model prefers frequent words whatever the text. So a feeling is scored by how much likelier the
 situation makes its word than no situation does, the pointwise mutual information of Holtzman et al. 2021
