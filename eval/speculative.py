@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
         "reading": reading(named, strengths, rows, situations, settings.seed),
         "wordings_agree": wordings_agree(strengths, len(situations), settings.seed),
         "anatomy_mm": summary(shape_spread(head, [f for f in wordings if f is not None]), settings.seed),
-        "feelings": feeling_table(strengths, rows, situations, dict(enumerate(named.get("pmi", [])))),
+        "feelings": feeling_table(strengths, rows, situations, dict(enumerate(named.get("calibrated", [])))),
         "definitions": DEFINITIONS | MORE_DEFINITIONS,
         "replies": str(replies),
         "command": shlex.join(["python", *sys.argv]),
@@ -134,8 +134,9 @@ MORE_DEFINITIONS = {
     "explicit": "the same face described in words, without a situation: what the model's drawing can reach",
     "face_at_rest": "a face that never moves, as the mean face",
     "reading": (
-        "the feeling that the untouched language model names for a wording: the likeliest word by pointwise "
-        "mutual information, and by plain likelihood (facegpt/evaluation/feeling_reading.py)"
+        "the feeling that the untouched language model names for a wording: the likeliest of 32 words, "
+        "calibrated over all wordings, by pointwise mutual information, and by plain likelihood "
+        "(facegpt/evaluation/feeling_reading.py)"
     ),
     "drawn": "nearest, over the answers whose feeling was read right or wrong, and with what was read",
     "wordings_agree": "pairs of wordings of a situation whose faces show the same feeling; expected: by lot",
@@ -229,11 +230,11 @@ def reading(
         for way, names in named.items()
     }
     hits = own_and_shuffled(pair_scores(strengths, situations)["nearest"], rows)[0]
-    pairs = zip(shown_feelings(strengths), named["pmi"], strict=True)
+    pairs = zip(shown_feelings(strengths), named["calibrated"], strict=True)
     as_named = [math.nan if shown is None else float(shown == name) for shown, name in pairs]
     drawn = {
-        "when_read_right": np.where(right["pmi"] == 1, hits, math.nan),
-        "when_read_wrong": np.where(right["pmi"] == 0, hits, math.nan),
+        "when_read_right": np.where(right["calibrated"] == 1, hits, math.nan),
+        "when_read_wrong": np.where(right["calibrated"] == 0, hits, math.nan),
         "what_was_read": np.array(as_named),
     }
 
@@ -273,7 +274,7 @@ def report(result: dict[str, Any], out: Path) -> None:
         print(f"{metric:12}{''.join(cells)}")
     chance = f"chance {100 * result['chance']['nearest']:.1f} %"
     if result["reading"]:
-        right = result["reading"]["read_right"]["pmi"]
+        right = result["reading"]["read_right"]["calibrated"]
         print(f"{'read right':12}{_cell(right, 22)}   by the untouched language model, {chance}")
     faces = result["emission"]["situations"]
     print(f"{faces['with_face']} of {faces['n']} answers have a face; nearest: {chance}")

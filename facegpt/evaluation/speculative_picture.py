@@ -26,7 +26,8 @@ from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.visualize import contact_sheet, head_picture
 
-SIZE = 150
+SIZE = 260  # of a head; its face is cut out
+FACE = (0.2, 0.08, 0.8, 0.83)  # left, top, right, bottom, in shares of that
 
 
 def feelings_sheet(
@@ -80,7 +81,9 @@ def parameters_of(
 
 
 def _picture(head: HeadModel, face: SpokenFace) -> Image.Image:
-    return head_picture(head, parameters_of(head, face.expression, face.jaw, face.pitch), SIZE)
+    picture = head_picture(head, parameters_of(head, face.expression, face.jaw, face.pitch), SIZE)
+    left, top, right, bottom = (round(SIZE * share) for share in FACE)
+    return picture.crop((left, top, right, bottom))
 
 
 def shape_spread(head: HeadModel, faces: Sequence[SpokenFace]) -> np.ndarray:

@@ -43,20 +43,25 @@ def test_a_word_does_not_depend_on_the_words_beside_it(model: FaceGPT) -> None:
     assert torch.allclose(together, alone, atol=1e-4)
 
 
-def test_the_likeliest_word_names_the_feeling_and_the_prior_is_taken_off(
+def test_corrections_take_off_what_is_likely_without_and_with_any_situation(
     model: FaceGPT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [word for _, word in WORDS]
-    usual = torch.zeros(len(words))
-    usual[words.index("happy")] = 5.0  # whatever the text
+    told = {"The roof fell in.": "terrified", "The dog came back.": "joyful"}
 
     def likelihoods(_: FaceGPT, text: str, asked: list[str]) -> torch.Tensor:
         assert asked == words
-        told = usual.clone()
-        if text.startswith("The roof fell in."):
-            told[words.index("terrified")] = 3.0
-        return told
+        table = torch.zeros(len(words))
+        table[words.index("happy")] = 5.0  # whatever the text
+        for situation, word in told.items():
+            if text.startswith(situation):
+                table[words.index("bored")] = 4.0  # with any situation
+                table[words.index(word)] = 3.0
+        return table
 
     monkeypatch.setattr("facegpt.evaluation.feeling_reading.word_likelihoods", likelihoods)
-    found = named_feelings(model, ["The roof fell in."])
-    assert found == {"pmi": ["fear"], "likelihood": ["happiness"]}
+    assert named_feelings(model, list(told)) == {
+        "calibrated": ["fear", "happiness"],
+        "pmi": ["boredom", "boredom"],
+        "likelihood": ["happiness", "happiness"],
+    }

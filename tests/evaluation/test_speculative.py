@@ -78,7 +78,7 @@ def test_the_model_is_asked_in_a_batch_and_its_backbone_what_it_reads(world: Wor
     speculative.main([*words, "n=1", "device=cpu", "max_new_tokens=2", "batch=7"])
     found = json.loads(out.read_text())
     assert found["emission"]["situations"]["share"] == 1 and found["anatomy_mm"]["n"] == 48
-    assert set(found["reading"]["read_right"]) == {"pmi", "likelihood"}
+    assert set(found["reading"]["read_right"]) == {"calibrated", "pmi", "likelihood"}
     assert sum(sum(row["is_named"].values()) for row in found["feelings"].values()) == 48
     replies = tmp_path / "s_replies" / "replies.jsonl"
     scored = score(world, replies, tmp_path / "t.json")  # its own file gives the same numbers

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from recipes import ROOT
-from test_request_sets import content, runs, sentences, strings, training_texts, words
+from training_texts import content, runs, sentences, strings, training_texts, words
 
 from facegpt.errors import SampleError
 from facegpt.evaluation.action_units import ACTION_UNITS, FEELINGS
