@@ -8,18 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from facegpt.evaluation.action_units import (
-    ACTION_UNITS,
-    FEELINGS,
-    FULL_JAW,
-    FULL_NOD,
-    HEAD_DOWN,
-    HEAD_UP,
-    JAW,
-    UNITS,
-    prototypes,
-    stem,
-)
+from facegpt.evaluation.action_units import FEELINGS, prototype, stem
 from facegpt.evaluation.replies import SpokenFace
 from facegpt.evaluation.speculative_set import Situation
 from facegpt.head.model import HeadModel
@@ -52,19 +41,10 @@ def feelings_sheet(
 
 
 def prototype_face(head: HeadModel, feeling: str) -> SpokenFace:
-    """The prototype of a feeling; units of one side on the left."""
-    values: dict[str, float] = {}
-    for unit, strength in zip(UNITS, prototypes()[list(FEELINGS).index(feeling)], strict=True):
-        action = ACTION_UNITS[unit]
-        values[action.components[0]] = max(values.get(action.components[0], 0.0), float(strength))
-        if action.one_sided and strength:
-            values[f"{action.components[0]}Right"] = 0.0
-    expression = {
-        name: values.get(name, values.get(stem(name), 0.0)) if head.expression_names else 0.0
-        for name in head.expression_names
-    }
-    pitch = FULL_NOD * (values.get(HEAD_DOWN, 0.0) - values.get(HEAD_UP, 0.0))
-    return SpokenFace(expression, FULL_JAW * values.get(JAW, 0.0), pitch, np.zeros(0))
+    """The prototype of a feeling in the components of a head."""
+    moved, jaw, pitch = prototype(feeling)
+    expression = {name: moved.get(name, moved.get(stem(name), 0.0)) for name in head.expression_names}
+    return SpokenFace(expression, jaw, pitch, np.zeros(0))
 
 
 def parameters_of(

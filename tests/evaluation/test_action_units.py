@@ -26,10 +26,16 @@ def test_every_unit_is_made_of_components_that_the_built_in_head_has() -> None:
     assert needed_components() <= {stem(name) for name in EXPRESSION_NAMES}
 
 
-def test_both_sides_count_by_their_mean_and_a_one_sided_unit_by_the_stronger() -> None:
-    smirk = {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.0}
-    assert strength("12", smirk) == pytest.approx(0.4) and strength("U12", smirk) == 0.8
-    assert strength("12", {"mouthSmile_L": 0.6, "mouthSmile_R": 0.6}) == pytest.approx(0.6)
+def test_both_sides_count_by_their_mean_and_a_one_sided_unit_by_their_difference() -> None:
+    for smirk in ({"mouthSmileLeft": 0.8, "mouthSmileRight": 0.0}, {"mouthSmile_R": 0.8}):
+        assert strength("12", smirk) == pytest.approx(0.4) and strength("U12", smirk) == 0.8
+    for smile in ({"mouthSmile_L": 0.6, "mouthSmile_R": 0.6}, {"mouthSmile": 0.6}):
+        assert strength("12", smile) == pytest.approx(0.6) and strength("U12", smile) == 0
+
+
+def test_a_jaw_opens_by_its_joint_or_its_component_and_not_by_moving_sideways() -> None:
+    assert strength("26", {"jawLeft": 0.9, "jawRight": 0.3, "jawForward": 1.0}, jaw=0.2) == pytest.approx(0.5)
+    assert strength("26", {"jawOpen": 0.5}) == 0.5
 
 
 def test_jaw_and_nod_are_shares_of_their_full_angles() -> None:
@@ -53,8 +59,9 @@ def test_feelings_are_told_apart_by_their_prototypes() -> None:
     table = prototypes()
     apart = np.linalg.norm(table[:, None] - table, axis=2) + 9 * np.eye(len(FEELINGS))
     assert len(FEELINGS) >= 14 and apart.min() > 0.3
-    for feeling in FEELINGS.values():
+    for strengths, feeling in zip(table, FEELINGS.values(), strict=True):
         moved = {*feeling.primary, *feeling.secondary}
+        assert all(strengths[UNITS.index(unit)] > 0.3 for unit in moved)
         assert not moved & set(feeling.still) and moved | set(feeling.still) <= ACTION_UNITS.keys()
     words = [word for feeling in FEELINGS.values() for word in feeling.words]
     assert len(words) == len(set(words)) == 2 * len(FEELINGS)
