@@ -3,9 +3,9 @@ python eval/speculative.py --replies REPLIES.jsonl --out FILE.json names=false
 
 The speculative benchmark: situations in, faces out, and nobody says how the faces should look. Does the face
 show the feeling that the situation gives? The model answers every situation in three wordings, and a plain
-description of the same face, which is the most that its drawing can reach; and its untouched language model is
-asked which feeling it reads, so that reading and drawing errors are told apart. Another model needs no code: ask
-it the requests.jsonl that lies beside OUT, and score its replies (docs/metrics.md has the form).
+description of the same face, which is the most that its drawing can reach; and its untouched language model
+is asked which feeling it reads, so that reading and drawing errors are told apart. Another model needs no
+code: ask it the requests.jsonl that lies beside OUT, and score its replies (docs/metrics.md has the form).
 Writes OUT, a picture beside it, and the requests and replies in the folder `..._replies`.
 """
 
@@ -60,11 +60,11 @@ from facegpt.metrics.face_token_rates import wilson_interval
 @dataclass
 class SpeculativeSettings:
     """checkpoint: a run or one of its checkpoints; without it, the model that comes with facegpt.
-    replies: score this file instead of asking a model. situations: the benchmark. split: dev, while a model is
-    made, or test. n: how many situations of each feeling (0: all). out: file for the results. names: ask the
-    untouched language model of the checkpoint which feelings it reads. head: "builtin" or the head file used
-    in training. backbone: where it lies, if it has moved. device: auto is the GPU where there is one. batch:
-    conversations at once. max_new_tokens: the longest answer. seed: of the resamplings.
+    replies: score this file instead of asking a model. situations: the benchmark. split: dev, while a model
+    is made, or test. n: how many situations of each feeling (0: all). out: file for the results. names: ask
+    the untouched language model of the checkpoint which feelings it reads. head: "builtin" or the head file
+    used in training. backbone: where it lies, if it has moved. device: auto is the GPU where there is one.
+    batch: conversations at once. max_new_tokens: the longest answer. seed: of the resamplings.
     """
 
     checkpoint: str | None = None
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
         "reading": reading(named, strengths, rows, situations, settings.seed),
         "wordings_agree": wordings_agree(strengths, len(situations), settings.seed),
         "anatomy_mm": summary(shape_spread(head, [f for f in wordings if f is not None]), settings.seed),
-        "feelings": feeling_table(strengths, rows, situations, dict(enumerate(named.get("pmi", [])))),
+        "feelings": feeling_table(strengths, rows, situations, dict(enumerate(named.get("calibrated", [])))),
         "definitions": DEFINITIONS | MORE_DEFINITIONS,
         "replies": str(replies),
         "command": shlex.join(["python", *sys.argv]),
@@ -134,14 +134,15 @@ MORE_DEFINITIONS = {
     "explicit": "the same face described in words, without a situation: what the model's drawing can reach",
     "face_at_rest": "a face that never moves, as the mean face",
     "reading": (
-        "the feeling that the untouched language model names for a wording, as the likeliest word by pointwise "
-        "mutual information or by plain likelihood (facegpt/evaluation/feeling_reading.py)"
+        "the feeling that the untouched language model names for a wording: the likeliest of 32 words, "
+        "calibrated over all wordings, by pointwise mutual information, and by plain likelihood "
+        "(facegpt/evaluation/feeling_reading.py)"
     ),
     "drawn": "nearest, over the answers whose feeling was read right or wrong, and with what was read",
-    "wordings_agree": "pairs of wordings of one situation whose faces show the same feeling; expected: by lot",
+    "wordings_agree": "pairs of wordings of a situation whose faces show the same feeling; expected: by lot",
     "anatomy_mm": (
-        "RMS distance of a face's shape, without expression, from the mean of all answers, over the face region; "
-        "a situation says nothing of anatomy, so the least is best"
+        "RMS distance of a face's shape, without expression, from the mean of all answers, over the face "
+        "region; a situation says nothing of anatomy, so the least is best"
     ),
 }
 
@@ -173,7 +174,8 @@ def faces_of(
     missing = [request.id for request in speculative_requests(situations) if request.id not in spoken]
     if missing:
         raise SampleError(
-            f"{path} has no reply to {missing[0]} and {len(missing) - 1} more requests; a reply without a face "
+            f"{path} has no reply to {missing[0]} and {len(missing) - 1} more requests; a reply without a "
+            f"face "
             'has "parameters": []'
         )
     return spoken
@@ -182,7 +184,8 @@ def faces_of(
 def read_feelings(
     settings: SpeculativeSettings, situations: Sequence[Situation]
 ) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    """What the untouched backbone names for every wording, in the order of the answers; and the provenance."""
+    """What the untouched backbone names for every wording, in the order of the answers; and the
+    provenance."""
     evaluated = open_evaluated_model(
         str(newest_checkpoint(settings.checkpoint)),
         settings.head,
@@ -193,7 +196,8 @@ def read_feelings(
     adapter = evaluated.model.backbone
     if not isinstance(adapter, PeftModel):
         raise CheckpointError(
-            f"{evaluated.checkpoint} is merged, so the untouched language model cannot be asked; set names=false"
+            f"{evaluated.checkpoint} is merged, so the untouched language model cannot be asked; set "
+            f"names=false"
         )
     texts = [wording for situation in situations for wording in situation.wordings]
     with adapter.disable_adapter():
@@ -212,7 +216,11 @@ def emission(faces: Sequence[SpokenFace | None]) -> dict[str, Any]:
 
 
 def reading(
-    named: dict[str, list[str]], strengths: np.ndarray, rows: np.ndarray, situations: Sequence[Situation], seed: int
+    named: dict[str, list[str]],
+    strengths: np.ndarray,
+    rows: np.ndarray,
+    situations: Sequence[Situation],
+    seed: int,
 ) -> dict[str, Any]:
     """How often the language model names the right feeling, and what is drawn where it does and does not."""
     if not named:
@@ -222,11 +230,11 @@ def reading(
         for way, names in named.items()
     }
     hits = own_and_shuffled(pair_scores(strengths, situations)["nearest"], rows)[0]
-    pairs = zip(shown_feelings(strengths), named["pmi"], strict=True)
+    pairs = zip(shown_feelings(strengths), named["calibrated"], strict=True)
     as_named = [math.nan if shown is None else float(shown == name) for shown, name in pairs]
     drawn = {
-        "when_read_right": np.where(right["pmi"] == 1, hits, math.nan),
-        "when_read_wrong": np.where(right["pmi"] == 0, hits, math.nan),
+        "when_read_right": np.where(right["calibrated"] == 1, hits, math.nan),
+        "when_read_wrong": np.where(right["calibrated"] == 0, hits, math.nan),
         "what_was_read": np.array(as_named),
     }
 
@@ -241,10 +249,13 @@ def reading(
 
 
 def wordings_agree(strengths: np.ndarray, count: int, seed: int) -> dict[str, Any]:
-    """Share of pairs of wordings whose faces show one feeling, and what the feelings' frequencies would give."""
+    """Share of pairs of wordings whose faces show one feeling, and what the feelings' frequencies would
+    give."""
     shown = shown_feelings(strengths)
     groups = [shown[WORDINGS * row : WORDINGS * (row + 1)] for row in range(count)]
-    pairs = [[float(a == b) for a, b in combinations(g, 2) if a is not None and b is not None] for g in groups]
+    pairs = [
+        [float(a == b) for a, b in combinations(g, 2) if a is not None and b is not None] for g in groups
+    ]
     faces = [name for name in shown if name is not None]
     expected = sum((faces.count(name) / len(faces)) ** 2 for name in set(faces)) if faces else None
     return {**summary([np.mean(p) if p else math.nan for p in pairs], seed), "expected": expected}
@@ -253,24 +264,30 @@ def wordings_agree(strengths: np.ndarray, count: int, seed: int) -> dict[str, An
 def report(result: dict[str, Any], out: Path) -> None:
     print(f"{'':12}{'situations':>22}{'shuffled':>12}{'described':>22}{'at rest':>12}")
     for metric, found in result["situations"].items():
-        cells = [found["of_faces"], found["shuffled"], result["explicit"][metric]["of_faces"]]
-        cells.append(result["face_at_rest"][metric]["of_faces"])
-        spread = [place % 2 == 0 for place in range(4)]
-        print(f"{metric:12}" + "".join(_cell(c, wide) for c, wide in zip(cells, spread, strict=True)))
+        described, rest = (result[way][metric]["of_faces"] for way in ("explicit", "face_at_rest"))
+        cells = (
+            _cell(found["of_faces"], 22),
+            _cell(found["shuffled"], 12),
+            _cell(described, 22),
+            _cell(rest, 12),
+        )
+        print(f"{metric:12}{''.join(cells)}")
+    chance = f"chance {100 * result['chance']['nearest']:.1f} %"
     if result["reading"]:
-        right = result["reading"]["read_right"]["pmi"]
-        print(f"{'read right':12}{_cell(right, True)}   by the untouched language model, chance 6.2 %")
+        right = result["reading"]["read_right"]["calibrated"]
+        print(f"{'read right':12}{_cell(right, 22)}   by the untouched language model, {chance}")
     faces = result["emission"]["situations"]
-    print(f"{faces['with_face']} of {faces['n']} answers have a face; chance of nearest 6.2 %")
+    print(f"{faces['with_face']} of {faces['n']} answers have a face; nearest: {chance}")
     print(f"wrote {out} ({result['n']} situations, {result['seconds']} s)")
 
 
-def _cell(found: dict[str, Any], wide: bool) -> str:
+def _cell(found: dict[str, Any], width: int) -> str:
+    """A share in percent, with its interval where there is room."""
     if found["mean"] is None:
-        return f"{'-':>{22 if wide else 12}}"
+        return f"{'-':>{width}}"
     low, high = found["interval_95"]
-    text = f"{100 * found['mean']:.1f} %"
-    return f"{text + f' [{100 * low:.0f}, {100 * high:.0f}]':>22}" if wide else f"{text:>12}"
+    text = f"{100 * found['mean']:.1f} %" + (f" [{100 * low:.0f}, {100 * high:.0f}]" if width > 20 else "")
+    return f"{text:>{width}}"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """python eval/text_to_face.py --checkpoint RUN --data FACES --out FILE.json [key=value ...]
 
 Gives a trained model the descriptions of held-out faces, without any image, and asks for the faces. Each
-generated face is compared with sixteen and 64 true ones by expression and pose: is its own the nearest? And with
-its own as a surface (Chamfer distance, complete rate), as an expression and as a person. How far does counting
-words come, the nearest training text, and another face's text? Writes OUT and, beside it, every single answer
-in `..._samples.jsonl`.
+generated face is compared with sixteen and 64 true ones by expression and pose: is its own the nearest? And
+with its own as a surface (Chamfer distance, complete rate), as an expression and as a person. How far does
+counting words come, the nearest training text, and another face's text? Writes OUT and, beside it, every
+single answer in `..._samples.jsonl`.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ DEFINITIONS = {
 class TextToFaceSettings:
     """checkpoint: a run or one of its checkpoints. data: held-out face records with known parameters and
     `descriptions.jsonl`. training_data: described training faces, for the baselines of words (empty: none).
-    readout_faces: how many of them these use at most. surfaces: how many faces are compared as surfaces (0: all).
-    free_scale: frees the scale in their alignment. recognizer: "tiny" or the file of an ArcFace network. n: how many descriptions (0: all). out: file for
-    the results. head: "builtin" or the head file used in training. backbone: where it lies, if it has moved.
-    device: auto is the GPU where there is one. batch: conversations at once. max_new_tokens: the longest
-    answer. seed: of what is drawn.
+    readout_faces: how many of them these use at most. surfaces: how many faces are compared as surfaces (0:
+    all). free_scale: frees the scale in their alignment. recognizer: "tiny" or the file of an ArcFace
+    network. n: how many descriptions (0: all). out: file for the results. head: "builtin" or the head file
+    used in training. backbone: where it lies, if it has moved. device: auto is the GPU where there is one.
+    batch: conversations at once. max_new_tokens: the longest answer. seed: of what is drawn.
     """
 
     checkpoint: str = MISSING

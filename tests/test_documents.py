@@ -20,6 +20,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/heads.md",
     "docs/data.md",
+    "docs/metrics.md",
     "docs/parts.md",
     "facegpt/assets/README.md",
 )

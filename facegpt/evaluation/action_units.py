@@ -1,9 +1,9 @@
 """Facial action units as components of a head, and sixteen feelings as action units: data, with sources.
 
 Action units are those of FACS (Ekman, Friesen and Hager 2002): what a muscle does, in five intensities, A (a
-trace) to E (the most). ARKit's components, which the built-in head, ICT-FaceKit and most trackers name, move one
-muscle group each, so most units are one component. A unit's strength is in the components' unit: 0 absent, 1
-full.
+trace) to E (the most). ARKit's components, which the built-in head, ICT-FaceKit and most trackers name, move
+one muscle group each, so most units are one component. A unit's strength is in the components' unit: 0
+absent, 1 full.
 
 Shape legend: N faces, U action units.
 """
@@ -15,17 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-JAW, HEAD_UP, HEAD_DOWN = "jaw", "headUp", "headDown"
+JAW, HEAD_UP, HEAD_DOWN = "jawOpen", "headUp", "headDown"
 FULL_JAW, FULL_NOD = 0.4, 0.35  # radians that count as 1: a wide open jaw, a nod of 20 degrees
-# FACS letters as strengths. FACS itself says in words what A to E look like; that they are these fifths of the
-# full component is our reading.
+# FACS letters as strengths. FACS itself says in words what A to E look like; that they are these fifths of
+# the full component is our reading.
 INTENSITIES = {"A": (0.05, 0.2), "B": (0.2, 0.4), "C": (0.4, 0.6), "D": (0.6, 0.85), "E": (0.85, 1.5)}
 
 
 @dataclass(frozen=True)
 class ActionUnit:
-    """components: their stems, without Left or Right; the strongest counts. one_sided: on either side of the
-    face alone, else the mean of both sides counts. name: FACS's own.
+    """name: FACS's own. components: their stems, without Left or Right; the strongest counts, each with the
+    mean of its sides. one_sided: on one side of the face alone, so by how much that exceeds the other counts.
     """
 
     name: str
@@ -107,26 +107,42 @@ FEELINGS = {
 }  # fmt: skip
 
 
+def prototype(feeling: str) -> tuple[dict[str, float], float, float]:
+    """Expression by components, jaw and pitch (radians) of the prototype of a feeling.
+
+    A unit of several components moves the first, one of one side the left.
+    """
+    row = FEELINGS[feeling]
+    moved: dict[str, float] = {}
+    for units, strength in ((row.primary, PRIMARY), (row.secondary, SECONDARY)):
+        for unit in (ACTION_UNITS[name] for name in units):
+            moved[unit.components[0] + ("Left" if unit.one_sided else "")] = strength
+    jaw = FULL_JAW * moved.pop(JAW, 0.0)
+    return moved, jaw, FULL_NOD * (moved.pop(HEAD_DOWN, 0.0) - moved.pop(HEAD_UP, 0.0))
+
+
 def prototypes() -> np.ndarray:
     """(16,U) strengths in the order of `FEELINGS` and `UNITS`."""
-    table = np.zeros((len(FEELINGS), len(UNITS)))
-    for row, feeling in zip(table, FEELINGS.values(), strict=True):
-        for units, strength in ((feeling.primary, PRIMARY), (feeling.secondary, SECONDARY)):
-            row[[UNITS.index(unit) for unit in units]] = strength
-    return table
+    return np.stack([unit_strengths(*prototype(feeling)) for feeling in FEELINGS])
 
 
 def unit_strengths(expression: Mapping[str, float], jaw: float, pitch: float) -> np.ndarray:
     """Strengths (U,) of all action units of one face, in the order of `UNITS`.
 
-    expression: component -> coefficient, under ARKit's names (mouthSmileLeft or mouthSmile_L); missing ones do
-    not move. jaw: its opening in radians. pitch: of the head, in radians about the axis to the subject's left,
-    so positive is down.
+    expression: component -> coefficient, under ARKit's names (mouthSmileLeft or mouthSmile_L, or mouthSmile
+    for both sides); missing ones do not move. jaw: its opening in radians; a component jawOpen counts too.
+    pitch: of the head, in radians about the axis to the subject's left, so positive is down.
     """
-    sides: dict[str, list[float]] = {JAW: [jaw / FULL_JAW], HEAD_UP: [-pitch / FULL_NOD]}
-    sides[HEAD_DOWN] = [pitch / FULL_NOD]
+    nod = pitch / FULL_NOD
+    sides: dict[str, list[float]] = {HEAD_UP: 2 * [max(0.0, -nod)], HEAD_DOWN: 2 * [max(0.0, nod)]}
     for name, value in expression.items():
-        sides.setdefault(stem(name), []).append(value)
+        part = stem(name)
+        pair = sides.setdefault(part, [0.0, 0.0])
+        if part == name:
+            pair[:] = [value, value]
+        else:
+            pair[name.endswith(("_R", "Right"))] = value
+    sides[JAW] = [jaw / FULL_JAW + value for value in sides.get(JAW, [0.0, 0.0])]
     return np.array([_strength(unit, sides) for unit in ACTION_UNITS.values()])
 
 
@@ -136,8 +152,8 @@ def needed_components() -> set[str]:
 
 
 def _strength(unit: ActionUnit, sides: Mapping[str, Sequence[float]]) -> float:
-    join = max if unit.one_sided else lambda values: sum(values) / len(values)
-    return max(join(sides.get(part, [0.0])) for part in unit.components)
+    pairs = [sides.get(part, (0.0, 0.0)) for part in unit.components]
+    return max(max(pair) - min(pair) if unit.one_sided else sum(pair) / 2 for pair in pairs)
 
 
 def stem(name: str) -> str:

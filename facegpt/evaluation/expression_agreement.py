@@ -1,4 +1,4 @@
-"""Does a generated face move what the true one moves? The angle between expressions, and hits of action units.
+"""Does a generated face move what the true one moves? The angle between expressions, hits of action units.
 
 Shape legend: N faces, U action units.
 """
@@ -19,7 +19,8 @@ from facegpt.head.parameters import FaceParameters
 ACTIVE = 0.2  # FACS intensity B and above
 DEFINITIONS = {
     "cosine": "between the expression coefficients of the face and the truth; 0 where a face has none",
-    "unit_hits": f"share of the truth's action units of {ACTIVE} or more that the face has at {ACTIVE} or more too",
+    "unit_hits": f"share of the truth's action units of {ACTIVE} or more that the face has at {ACTIVE} or "
+    "more too",
     "unit_false_alarms": "share of its other action units that the face has at that strength",
 }
 

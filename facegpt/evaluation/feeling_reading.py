@@ -1,8 +1,9 @@
-"""What does a language model name as the feeling of a situation? By likelihood, so that it need not find words.
+"""What does a language model name as the feeling of a situation? By likelihood, not by what it writes.
 
-A small model prefers frequent words whatever the text. So a feeling is scored by how much likelier the situation
-makes its word than no situation does, the pointwise mutual information of Holtzman et al. 2021 ("Surface form
-competition", domain conditional PMI).
+A small model prefers some words whatever the text. So plain likelihood stands beside two corrections: how
+much likelier a situation makes a word than no situation does (pointwise mutual information, Holtzman et al.
+2021), and than all the situations together do (calibrated, after Zhou et al. 2023). The last is told nothing
+but that feelings come equally often; it is the most that can be read, the others read every text alone.
 
 Shape legend: N texts, W words.
 """
@@ -23,19 +24,21 @@ from facegpt.model.facegpt import FaceGPT
 from facegpt.sample import Message
 
 QUESTION = "What does the person feel? Answer with one word."
+WAYS = ("calibrated", "pmi", "likelihood")
 WORDS = [(feeling, word) for feeling, row in FEELINGS.items() for word in row.words]
 
 
-def named_feelings(model: FaceGPT, texts: Sequence[str], label: str = "reading") -> dict[str, list[str]]:
-    """The feeling that the model finds likeliest for each of N texts: by "pmi" and by plain "likelihood".
+def named_feelings(model: FaceGPT, texts: Sequence[str]) -> dict[str, list[str]]:
+    """The feeling that the model finds likeliest for each of N texts, in every `WAYS`.
 
     A feeling has several words; the best of them counts.
     """
     words = [word for _, word in WORDS]
-    progress = tqdm(texts, desc=label, unit="text")
+    progress = tqdm(texts, desc="reading", unit="text")
     table = torch.stack([word_likelihoods(model, f"{text} {QUESTION}", words) for text in progress])
     prior = word_likelihoods(model, QUESTION, words)
-    return {"pmi": _best(table - prior), "likelihood": _best(table)}
+    tables = (table - table.mean(dim=0), table - prior, table)
+    return {way: _best(values) for way, values in zip(WAYS, tables, strict=True)}
 
 
 def _best(table: Tensor) -> list[str]:

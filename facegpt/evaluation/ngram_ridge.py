@@ -61,7 +61,8 @@ def nearest_text(texts: Sequence[str], others: Sequence[str]) -> list[int]:
 def ngram_faces(
     training: FaceRecords, records: Sequence[FaceRecord], head: HeadModel, limit: int, seed: int
 ) -> dict[str, FaceParameters]:
-    """What words alone give to the descriptions of N records, from the first `limit` described training faces.
+    """What words alone give to the descriptions of N records, from the first `limit` described training
+    faces.
 
     ngram_ridge: the faces of a ridge from n-grams to the true parameters. nearest_text: the true face of the
     training description that is most similar.

@@ -1,7 +1,7 @@
 """Spoken faces from a file of replies: what `facegpt chat --batch` writes, or another model's predictions.
 
-A line is {"id", "parameters"}; "parameters" has one list for each face, [] without any, and a list has rows of
-{"group", "name", "value"}. Read are the group "expression" (ARKit's names, 0 absent, 1 full), of "pose"
+A line is {"id", "parameters"}; "parameters" has one list for each face, [] without any, and a list has rows
+of {"group", "name", "value"}. Read are the group "expression" (ARKit's names, 0 absent, 1 full), of "pose"
 head_x (radians about the axis to the subject's left, positive is down) and jaw_x (radians, positive opens),
 and "shape"; other rows and keys are ignored, missing components do not move.
 """

@@ -8,25 +8,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from facegpt.evaluation.action_units import (
-    ACTION_UNITS,
-    FEELINGS,
-    FULL_JAW,
-    FULL_NOD,
-    HEAD_DOWN,
-    HEAD_UP,
-    JAW,
-    UNITS,
-    prototypes,
-    stem,
-)
+from facegpt.evaluation.action_units import FEELINGS, prototype, stem
 from facegpt.evaluation.replies import SpokenFace
 from facegpt.evaluation.speculative_set import Situation
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.visualize import contact_sheet, head_picture
 
-SIZE = 150
+SIZE = 260  # of a head; its face is cut out
+FACE = (0.2, 0.08, 0.8, 0.83)  # left, top, right, bottom, in shares of that
 
 
 def feelings_sheet(
@@ -51,22 +41,15 @@ def feelings_sheet(
 
 
 def prototype_face(head: HeadModel, feeling: str) -> SpokenFace:
-    """The prototype of a feeling; units of one side on the left."""
-    values: dict[str, float] = {}
-    for unit, strength in zip(UNITS, prototypes()[list(FEELINGS).index(feeling)], strict=True):
-        action = ACTION_UNITS[unit]
-        values[action.components[0]] = max(values.get(action.components[0], 0.0), float(strength))
-        if action.one_sided and strength:
-            values[f"{action.components[0]}Right"] = 0.0
-    expression = {
-        name: values.get(name, values.get(stem(name), 0.0)) if head.expression_names else 0.0
-        for name in head.expression_names
-    }
-    pitch = FULL_NOD * (values.get(HEAD_DOWN, 0.0) - values.get(HEAD_UP, 0.0))
-    return SpokenFace(expression, FULL_JAW * values.get(JAW, 0.0), pitch, np.zeros(0))
+    """The prototype of a feeling in the components of a head."""
+    moved, jaw, pitch = prototype(feeling)
+    expression = {name: moved.get(name, moved.get(stem(name), 0.0)) for name in head.expression_names}
+    return SpokenFace(expression, jaw, pitch, np.zeros(0))
 
 
-def parameters_of(head: HeadModel, expression: Mapping[str, float], jaw: float, pitch: float) -> FaceParameters:
+def parameters_of(
+    head: HeadModel, expression: Mapping[str, float], jaw: float, pitch: float
+) -> FaceParameters:
     """The mean face (1) of a head with an expression by its components' names, jaw and nod in radians."""
     face = head.mean_parameters()
     values = [expression.get(name, 0.0) for name in head.expression_names]
@@ -78,7 +61,9 @@ def parameters_of(head: HeadModel, expression: Mapping[str, float], jaw: float, 
 
 
 def _picture(head: HeadModel, face: SpokenFace) -> Image.Image:
-    return head_picture(head, parameters_of(head, face.expression, face.jaw, face.pitch), SIZE)
+    picture = head_picture(head, parameters_of(head, face.expression, face.jaw, face.pitch), SIZE)
+    left, top, right, bottom = (round(SIZE * share) for share in FACE)
+    return picture.crop((left, top, right, bottom))
 
 
 def shape_spread(head: HeadModel, faces: Sequence[SpokenFace]) -> np.ndarray:

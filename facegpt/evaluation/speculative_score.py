@@ -1,7 +1,7 @@
 """Does a face show what a situation makes one feel? Scores of action units against sixteen feelings.
 
-Every score is made for all pairs of a face and a situation: a face beside its own situation is the model, beside
-all others it is the shuffled baseline, exactly and not by a draw.
+Every score is made for all pairs of a face and a situation: a face beside its own situation is the model,
+beside all others it is the shuffled baseline, exactly and not by a draw.
 
 Shape legend: A answers, R situations, U action units, F feelings.
 """
@@ -21,7 +21,8 @@ MOVES = 0.1  # strength from which a unit moves at all
 STILL = 0.3  # strength below which a unit that should not move counts as still
 DEFINITIONS = {
     "nearest": (
-        "share of the faces nearest to the right one of 16 prototypes: Euclidean distance of the action units' "
+        "share of the faces nearest to the right one of 16 prototypes: Euclidean distance of the action "
+        "units' "
         "strengths (facegpt/evaluation/action_units.py)"
     ),
     "direction": (
@@ -103,7 +104,9 @@ def own_and_shuffled(scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, 
     others = scores.copy()
     others[answers, rows] = np.nan
     count = (~np.isnan(others)).sum(axis=1)
-    return scores[answers, rows], np.where(count > 0, np.nansum(others, axis=1) / np.maximum(count, 1), np.nan)
+    return scores[answers, rows], np.where(
+        count > 0, np.nansum(others, axis=1) / np.maximum(count, 1), np.nan
+    )
 
 
 def by_situation(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

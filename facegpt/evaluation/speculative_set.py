@@ -18,7 +18,8 @@ from facegpt.files import read_jsonl
 
 SPLITS = ("dev", "test")
 WORDINGS = 3  # of a situation: its own and two paraphrases
-# What is asked after a situation or a description; each row has one of them, so that no wording decides alone.
+# What is asked after a situation or a description; each row has one of them, so that no wording decides
+# alone.
 ASKS = (
     "Show me the face that goes with it.",
     "What does the face look like right then? Please show it in 3D.",
@@ -121,5 +122,12 @@ def _situation(row: dict[str, Any]) -> Situation:
     if not {*units, *still} <= ACTION_UNITS.keys() or not letters <= INTENSITIES.keys():
         raise ValueError("action units or their intensities are not those of facegpt.evaluation.action_units")
     return Situation(
-        row["id"], row["feeling"], row["split"], wordings, row["explicit"], tuple(row["key_nouns"]), units, still
+        row["id"],
+        row["feeling"],
+        row["split"],
+        wordings,
+        row["explicit"],
+        tuple(row["key_nouns"]),
+        units,
+        still,
     )

@@ -1,4 +1,4 @@
-"""Generated faces against true ones as surfaces: Chamfer distance and complete rate after ICP, in millimetres.
+"""Generated faces against true ones as surfaces: distances in millimetres after alignment.
 
 Head rotation is set to zero on both sides, as it is known; the face region of the head is cut out; the
 prediction is aligned with the truth by rigid point-to-plane ICP, without scale, for heads are in metres and a
@@ -30,13 +30,15 @@ ICP_STEPS = 30
 METRICS = ("chamfer_mm", "complete_rate", "vertex_error_mm")
 DEFINITIONS = {
     "chamfer_mm": (
-        "mean nearest distance from prediction to truth plus mean from truth to prediction, over the vertices "
-        "of the face region, after rigid point-to-plane ICP without scale; head rotation is zero on both sides"
+        "mean nearest distance from prediction to truth plus that from truth to prediction, between vertices "
+        "of the face region, after rigid point-to-plane ICP without scale; heads are not rotated"
     ),
-    "complete_rate": f"percentage of true vertices with a predicted one closer than {COMPLETE_MM:g} mm, as above",
+    "complete_rate": (
+        f"percentage of true vertices with a predicted one closer than {COMPLETE_MM:g} mm, as above"
+    ),
     "vertex_error_mm": (
-        "mean distance of corresponding vertices after the best rigid motion between them (Kabsch 1976): what "
-        "Chamfer and ICP cannot see, and only heads of one model can be asked"
+        "mean distance of corresponding vertices after the best rigid motion between them (Kabsch 1976), for "
+        "heads of one model: what Chamfer and ICP cannot see"
     ),
 }
 
@@ -70,7 +72,7 @@ def face_surfaces(head: HeadModel, faces: FaceParameters, chunk: int = 32) -> Fa
 def surface_errors(
     predicted: np.ndarray, truth: np.ndarray, normals: np.ndarray, free_scale: bool = False
 ) -> dict[str, float]:
-    """`METRICS` of one predicted surface (V,3) against a true one (V,3) with its unit normals; see `DEFINITIONS`."""
+    """`METRICS` of one predicted surface (V,3) in metres, against a true one (V,3) with its unit normals."""
     aligned = icp(predicted, truth, normals, free_scale, ICP_STEPS, tolerance=1e-6).apply(predicted)
     return {
         "chamfer_mm": chamfer(aligned, truth),

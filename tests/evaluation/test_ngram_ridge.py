@@ -11,7 +11,7 @@ from evaluation_world import COUNT, World, write_faces
 
 from facegpt.data.records import read_records
 from facegpt.errors import SampleError
-from facegpt.evaluation.ngram_ridge import ngram_faces, ngrams, nearest_text, presence, vocabulary
+from facegpt.evaluation.ngram_ridge import nearest_text, ngram_faces, ngrams, presence, vocabulary
 
 
 def test_a_text_is_its_words_and_their_pairs() -> None:
