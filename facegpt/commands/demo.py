@@ -105,5 +105,6 @@ def start(settings: DemoSettings, folder: Path):  # type: ignore[no-untyped-def]
     try:
         launch(page, settings.host, settings.port, login, settings.max_upload)
     except OSError as error:
-        raise ConfigError(f"port {settings.port} of {settings.host} cannot be had ({error}); name another")
+        taken = f"port {settings.port} of {settings.host} cannot be had; name another one with --port"
+        raise ConfigError(taken) from error
     return page

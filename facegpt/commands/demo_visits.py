@@ -97,7 +97,7 @@ class Visits:
         return Path(name)
 
     def drop_upload(self, visit: Visit, upload: Path) -> None:
-        """Delete an upload after its use, unless another visitor has brought the same one (gradio keeps one)."""
+        """Delete a used upload, unless another visitor has brought the same one: gradio keeps one copy."""
         with self._lock:
             visit.uploads.discard(upload)
             if not any(upload in other.uploads for other in self._open.values()):
