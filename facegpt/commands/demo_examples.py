@@ -31,7 +31,8 @@ def make_examples(head: HeadModel, folder: Path) -> list[Example]:
     face = sample_parameters(head, 1, torch.Generator().manual_seed(PHOTO_SEED))
     with torch.no_grad():
         drawn = render(head, face, PHOTO_SIZE, background=torch.tensor(WALL), supersample=2)
-    picture = folder / "example.jpg"
+    picture = folder / "examples" / "face.jpg"
+    picture.parent.mkdir()
     to_pil(drawn.image[0]).save(picture, quality=92)
     return [
         Example("Show it a picture", "Can you make a 3D head of this person?", picture),

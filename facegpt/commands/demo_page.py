@@ -30,7 +30,7 @@ EMPTY = "<div><b>Faces appear here</b><br>as soon as one is spoken: in 3D, with 
 def build_page(visits: Visits, examples: list[Example], waiting: int) -> gr.Blocks:
     """The page, ready to be launched; at most `waiting` questions wait for their answers."""
     sliders = face_sliders(visits.head)
-    with gr.Blocks(title="facegpt", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title="facegpt", analytics_enabled=False) as page:
         gr.HTML("<h1>facegpt</h1><p>a language model that speaks in 3D faces</p>", elem_id="title")
         with gr.Row():
             with gr.Column(scale=5, min_width=340):

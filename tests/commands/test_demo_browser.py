@@ -1,6 +1,6 @@
 """The web demo in a browser: Debian's Chromium, driven by Playwright, as a visitor would use it.
 
-`pytest -m slow tests/commands/test_demo_browser.py` drives the model that comes with facegpt as well and keeps
+`pytest -m slow tests/commands/test_demo_browser.py` drives the shipped model as well and keeps
 what the pages looked like as demo.jpg and demo_phone.jpg in the folder that DEMO_PICTURES names (docs/images
 has them from there).
 """
