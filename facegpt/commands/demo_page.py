@@ -15,7 +15,7 @@ from facegpt.commands.demo_messages import messages
 from facegpt.commands.demo_sliders import LIGHT_SLIDERS, face_sliders, positions
 from facegpt.commands.demo_style import CLEAR_COLOR
 from facegpt.commands.demo_talk import answer, hear
-from facegpt.commands.demo_visits import Visit, Visits
+from facegpt.commands.demo_visits import OURS, Visit, Visits
 
 # All that needs the processor for a while shares one queue: one at a time, in the order of asking.
 QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -65,7 +65,7 @@ def build_page(visits: Visits, examples: list[Example], waiting: int) -> gr.Bloc
         def leave(request: gr.Request) -> None:
             visits.leave(str(request.session_hash))
 
-        # gradio's own reading of uploads is left out: it would fetch addresses that a client names.
+        # Without gradio's own check of files, one of a wrong kind is a sentence in the chat and no pop-up.
         asked = box.submit(take, [box], [chat, box], preprocess=False, queue=False, api_name="take")
         clicked = chat.example_select(take_example, None, chat, queue=False, api_name=False)
         for event in (asked, clicked):
@@ -228,11 +228,11 @@ def _knob(name: str, low: float, high: float, step: float) -> gr.Slider:
 
 
 def uploaded(folder: Path, file: Any) -> Path | None:
-    """The upload that a client names, None without one. PermissionError for a path that is no upload."""
+    """The upload that a client names, None without one. PermissionError for another file: it is deleted."""
     if not file:
         return None
     path = Path(os.path.realpath(str(file["path"] if isinstance(file, dict) else file)))
-    if not path.is_relative_to(folder) or not path.is_file():
+    if not path.is_relative_to(folder) or path.relative_to(folder).parts[0] in OURS or not path.is_file():
         raise PermissionError("that is no upload")
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from facegpt.head.model import HeadModel
 from facegpt.model.checkpoint import load_facegpt, save_checkpoint
 from facegpt.visualize import LIGHTS
 
+PATIENCE = 120.0  # seconds; of a machine that has much else to do
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 QUESTIONS = [f"Show me the face number {word}." for word in NUMBERS]
 
@@ -78,11 +80,14 @@ def free_port() -> int:
 def visitor(served: Served):  # type: ignore[no-untyped-def]
     from gradio_client import Client
 
-    return Client(served.url, verbose=False, download_files=False)
+    return Client(served.url, verbose=False, download_files=False, httpx_kwargs={"timeout": PATIENCE})
 
 
 def ask(client, text: str, file: str | None = None) -> list[dict]:  # type: ignore[no-untyped-def, type-arg]
-    client.predict({"text": text, "files": [{"path": file}] if file else []}, api_name="/take")
+    client.predict(
+        {"text": text, "files": [{"path": file, "meta": {"_type": "gradio.FileData"}}] if file else []},
+        api_name="/take",
+    )
     return client.predict(api_name="/answer")
 
 
@@ -115,7 +120,7 @@ def test_the_files_of_a_card_are_those_of_the_face(served: Served) -> None:
     model, _ = load_facegpt(served.checkpoint, small_head(), merge=True)
     face = ChatSession(model, 4).say(QUESTIONS[0]).faces[0]
     links = addresses(reply)[: len(demo_faces.FILES)]
-    content = {Path(link).name: httpx.get(served.url + link).content for link in links}
+    content = {Path(link).name: httpx.get(served.url + link, timeout=PATIENCE).content for link in links}
     folder = served.folder / "taken"
     folder.mkdir()
     for name, data in content.items():
@@ -138,7 +143,9 @@ def test_a_slider_changes_the_selected_face_and_nothing_else(served: Served) -> 
     sliders = demo_sliders.face_sliders(small_head())
     values = [part["value"] for part in panel[-len(sliders) - 3 :]]
     views = client.predict(*[1.0, *values[1:]], api_name="/change")
-    changed = Path(next(view["value"]["path"] for view in views if "_1.json" in str(view)))
+    found = re.search(r"[^'\"]*/face_1\.json", str(views))
+    assert found, views
+    changed = Path(found.group())
     before = read_faces(changed.parent.parent / "0" / "face_1.json")
     after = read_faces(changed).parameters
     column = sliders[0].columns[0]
@@ -148,25 +155,21 @@ def test_a_slider_changes_the_selected_face_and_nothing_else(served: Served) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "words"),
-    [
-        ("note.jpg", b"no picture at all", "cannot be decoded"),
-        ("bomb.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 64, "cannot be decoded"),
-    ],
+    ("name", "data"),
+    [("note.jpg", b"no picture at all"), ("torn.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 64)],
+    ids=["text", "torn"],
 )
-def test_a_broken_upload_is_a_sentence_in_the_chat(
-    served: Served, name: str, data: bytes, words: str
-) -> None:
+def test_a_broken_upload_is_a_sentence_in_the_chat(served: Served, name: str, data: bytes) -> None:
     client = visitor(served)
     path = upload(served, name, data)
     reply = said(ask(client, "Who is this?", path))[1]
-    assert words in reply and "error" in reply and str(served.folder) not in reply
+    assert "cannot be decoded" in reply and "error" in reply and str(served.folder) not in reply
     assert not Path(path).exists()
     assert len(said(ask(client, QUESTIONS[0]))) == 4  # the conversation goes on
 
 
 def upload(served: Served, name: str, data: bytes) -> str:
-    sent = httpx.post(f"{served.url}gradio_api/upload", files={"files": (name, data)})
+    sent = httpx.post(f"{served.url}gradio_api/upload", files={"files": (name, data)}, timeout=PATIENCE)
     return str(sent.json()[0])
 
 
@@ -184,10 +187,10 @@ def test_only_the_demos_own_files_are_served(served: Served) -> None:
         str(Path(__file__)),
         "http://localhost/x",
     ):
-        assert httpx.get(f"{served.url}gradio_api/file={path}").status_code == 403
+        assert httpx.get(f"{served.url}gradio_api/file={path}", timeout=PATIENCE).status_code == 403
     sent = {"data": [{"text": "look", "files": [{"path": "/etc/passwd"}]}], "session_hash": "x"}
-    assert httpx.post(f"{served.url}gradio_api/run/take", json=sent).status_code == 500
-    home = httpx.get(served.url)
+    assert httpx.post(f"{served.url}gradio_api/run/take", json=sent, timeout=PATIENCE).status_code == 500
+    home = httpx.get(served.url, timeout=PATIENCE)
     assert "default-src 'self'" in home.headers["content-security-policy"]
 
 
