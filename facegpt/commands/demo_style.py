@@ -18,7 +18,7 @@ CLEAR_COLOR = (*BACKGROUND, 1.0)  # of the 3D view: that of the pictures
 
 CSS = """
 .gradio-container { max-width: 1320px !important; margin: 0 auto !important; }
-.gradio-container > main { padding: 14px 18px !important; gap: 10px !important; }
+.gradio-container .fillable { padding: 14px 18px !important; max-width: 1320px !important; }
 footer { display: none !important; }
 #title { padding: 0 !important; overflow: visible; }
 #title h1 { font-size: 1.3rem; margin: 0; display: inline; }
@@ -52,7 +52,7 @@ footer { display: none !important; }
 .knobs .block { border: none; padding: 2px 4px !important; background: none; box-shadow: none; }
 .knobs .min_value, .knobs .max_value { display: none; }
 @media (max-width: 640px) {
-  .gradio-container > main { padding: 8px !important; }
+  .gradio-container .fillable { padding: 8px !important; }
   #title p { display: block; margin: 0; }
   .face-card img { width: 112px; height: 112px; }
   #nothing { display: none; }

@@ -143,9 +143,9 @@ def test_a_slider_changes_the_selected_face_and_nothing_else(served: Served) -> 
     sliders = demo_sliders.face_sliders(small_head())
     values = [part["value"] for part in panel[-len(sliders) - 3 :]]
     views = client.predict(*[1.0, *values[1:]], api_name="/change")
-    found = re.search(r"[^'\"]*/face_1\.json", str(views))
+    found = re.search(r"[^'\"]*/face_1\.glb", str(views))
     assert found, views
-    changed = Path(found.group())
+    changed = Path(found.group()).with_suffix(".json")
     before = read_faces(changed.parent.parent / "0" / "face_1.json")
     after = read_faces(changed).parameters
     column = sliders[0].columns[0]
