@@ -16,6 +16,7 @@ Only this machine can open it, unless --host says otherwise (0.0.0.0: everybody 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -68,6 +69,7 @@ class DemoSettings:
 def main(argv: Sequence[str]) -> int:
     settings = parse_config(DemoSettings, argv, __doc__)
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder is deleted then, too
     if find_spec("gradio") is None:
         raise MissingPartError('the demo needs the package gradio: pip install "facegpt[demo]"')
     with tempfile.TemporaryDirectory(prefix="facegpt_demo_") as folder:
@@ -105,5 +107,6 @@ def start(settings: DemoSettings, folder: Path):  # type: ignore[no-untyped-def]
     try:
         launch(page, settings.host, settings.port, login, settings.max_upload)
     except OSError as error:
-        raise ConfigError(f"port {settings.port} of {settings.host} cannot be had ({error}); name another")
+        taken = f"port {settings.port} of {settings.host} cannot be had; name another one with --port"
+        raise ConfigError(taken) from error
     return page

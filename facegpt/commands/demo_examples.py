@@ -31,10 +31,13 @@ def make_examples(head: HeadModel, folder: Path) -> list[Example]:
     face = sample_parameters(head, 1, torch.Generator().manual_seed(PHOTO_SEED))
     with torch.no_grad():
         drawn = render(head, face, PHOTO_SIZE, background=torch.tensor(WALL), supersample=2)
-    picture = folder / "example.jpg"
+    picture = folder / "examples" / "face.jpg"
+    picture.parent.mkdir()
     to_pil(drawn.image[0]).save(picture, quality=92)
     return [
         Example("Show it a picture", "Can you make a 3D head of this person?", picture),
-        Example("Describe a face", "I need the face of a man with dark skin who grins and looks to the left."),
+        Example(
+            "Describe a face", "I need the face of a man with dark skin who grins and looks to the left."
+        ),
         Example("Let it guess", "Her team just lost the final in the last minute. Show me how she looks."),
     ]

@@ -56,7 +56,12 @@ class ShownFace:
 
 
 def spoken_face(
-    head: HeadModel, spoken: FaceParameters, probability: float, number: int, folder: Path, sliders: list[Slider]
+    head: HeadModel,
+    spoken: FaceParameters,
+    probability: float,
+    number: int,
+    folder: Path,
+    sliders: list[Slider],
 ) -> ShownFace:
     """A face that was just said, with its files written. ValueError for one that is not finite or huge."""
     values = [*positions(spoken, sliders), *(slider.studio for slider in LIGHT_SLIDERS)]

@@ -1,4 +1,4 @@
-"""`facegpt demo`: the page - a chat on the left, the selected face with its sliders and files on the right."""
+"""`facegpt demo`: the page - a chat on the left, on the right the selected face with sliders and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from facegpt.commands.demo_messages import messages
 from facegpt.commands.demo_sliders import LIGHT_SLIDERS, face_sliders, positions
 from facegpt.commands.demo_style import CLEAR_COLOR
 from facegpt.commands.demo_talk import answer, hear
-from facegpt.commands.demo_visits import Visit, Visits
+from facegpt.commands.demo_visits import OURS, Visit, Visits
 
 # All that needs the processor for a while shares one queue: one at a time, in the order of asking.
 QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -24,17 +24,18 @@ INTRODUCTION = (
     "### Show me a face, or tell me of one\n"
     "Whatever I answer with a face becomes a head that you can turn, change and take home."
 )
+EMPTY = "<div><b>Faces appear here</b><br>as soon as one is spoken: in 3D, with sliders, to take home.</div>"
 
 
 def build_page(visits: Visits, examples: list[Example], waiting: int) -> gr.Blocks:
     """The page, ready to be launched; at most `waiting` questions wait for their answers."""
     sliders = face_sliders(visits.head)
-    with gr.Blocks(title="facegpt", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title="facegpt", analytics_enabled=False) as page:
         gr.HTML("<h1>facegpt</h1><p>a language model that speaks in 3D faces</p>", elem_id="title")
         with gr.Row():
             with gr.Column(scale=5, min_width=340):
                 chat, box, camera, photo, over = _chat_side(examples)
-            with gr.Column(scale=6, min_width=340):
+            with gr.Column(scale=7, min_width=340):
                 panel = Panel(visits, sliders)
 
         def take(payload: dict[str, Any] | None, request: gr.Request) -> tuple[Any, ...]:
@@ -64,13 +65,13 @@ def build_page(visits: Visits, examples: list[Example], waiting: int) -> gr.Bloc
         def leave(request: gr.Request) -> None:
             visits.leave(str(request.session_hash))
 
-        # gradio's own reading of uploads is left out: it would fetch addresses that a client names.
+        # Without gradio's own check of files, one of a wrong kind is a sentence in the chat and no pop-up.
         asked = box.submit(take, [box], [chat, box], preprocess=False, queue=False, api_name="take")
         clicked = chat.example_select(take_example, None, chat, queue=False, api_name=False)
         for event in (asked, clicked):
-            event.then(
-                reply, None, chat, **QUEUE, api_name="answer" if event is asked else False
-            ).then(panel.show, None, panel.parts, queue=False, show_progress="hidden", api_name="face")
+            event.then(reply, None, chat, **QUEUE, api_name="answer" if event is asked else False).then(
+                panel.show, None, panel.parts, queue=False, show_progress="hidden", api_name="face"
+            )
         gr.on([over.click, chat.clear], start_over, None, [chat, box], **QUEUE, api_name="start_over").then(
             panel.show, None, panel.parts, queue=False, show_progress="hidden", api_name=False
         )
@@ -81,13 +82,15 @@ def build_page(visits: Visits, examples: list[Example], waiting: int) -> gr.Bloc
     return page
 
 
-def _chat_side(examples: list[Example]) -> tuple[gr.Chatbot, gr.MultimodalTextbox, gr.Button, gr.Image, gr.Button]:
+def _chat_side(
+    examples: list[Example],
+) -> tuple[gr.Chatbot, gr.MultimodalTextbox, gr.Button, gr.Image, gr.Button]:
     chat = gr.Chatbot(
         show_label=False,
         height="min(640px, 70vh)",
         placeholder=INTRODUCTION,
         examples=[_shown(example) for example in examples],
-        buttons=["copy"],
+        buttons=[],
         feedback_options=None,
         latex_delimiters=[],
         elem_id="chat",
@@ -119,32 +122,36 @@ class Panel:
 
     def __init__(self, visits: Visits, sliders: list[Any]) -> None:
         self.visits, self.sliders = visits, sliders
-        self.empty = gr.Markdown("Faces appear here as soon as one is spoken.", elem_id="nothing")
+        self.empty = gr.HTML(EMPTY, elem_id="nothing")
         with gr.Column(visible=False) as self.full:
             self.gallery = gr.Gallery(
-                show_label=False, columns=6, height=120, allow_preview=False, object_fit="cover", elem_id="faces",
-                buttons=[],
-            )  # fmt: skip
+                show_label=False, columns=8, height="auto", allow_preview=False, buttons=[], elem_id="faces"
+            )
             with gr.Row():
-                view = {"clear_color": CLEAR_COLOR, "height": 380, "zoom_speed": 0.6, "interactive": False}
-                self.view = gr.Model3D(**view, elem_id="view")
-                self.other = gr.Model3D(**view, visible=False, elem_id="other")
+                view = {"clear_color": CLEAR_COLOR, "height": 360, "zoom_speed": 0.6, "interactive": False}
+                self.view = gr.Model3D(**view, elem_id="view", min_width=260)
+                self.other = gr.Model3D(**view, visible=False, elem_id="other", min_width=260)
+                self.picture = gr.Image(
+                    label="Drawn in this light",
+                    interactive=False,
+                    buttons=[],
+                    height=360,
+                    min_width=260,
+                    elem_id="picture",
+                )
+            with gr.Row(elem_id="chosen"):
+                self.about = gr.HTML(elem_id="about", min_width=200)
+                self.beside = gr.Dropdown(
+                    show_label=False, container=False, interactive=True, min_width=150, elem_id="beside"
+                )
+                back = gr.Button("Sliders back", size="sm", min_width=100)
             with gr.Row(elem_id="files"):
-                self.files = [gr.DownloadButton(title, size="sm", min_width=90) for title in FILES]
-            with gr.Row():
-                with gr.Column(scale=2, min_width=200):
-                    self.picture = gr.Image(
-                        show_label=False, interactive=False, buttons=[], elem_id="picture", height=260
-                    )
-                with gr.Column(scale=3, min_width=260):
-                    self.about = gr.Markdown()
-                    self.beside = gr.Dropdown(label="Put another face beside it", interactive=True)
-                    back = gr.Button("Back to how it was spoken", size="sm")
+                self.files = [gr.DownloadButton(title, size="sm", min_width=96) for title in FILES]
             knobs = [s for s in sliders if s.group == "expression"]
             with gr.Tabs():
-                with gr.Tab("Expression"), gr.Row():
+                with gr.Tab("Expression"), gr.Row(elem_classes="knobs"):
                     expression = [_knob(s.name, s.low, s.high, s.step) for s in knobs]
-                with gr.Tab("Pose and light"), gr.Row():
+                with gr.Tab("Pose and light"), gr.Row(elem_classes="knobs"):
                     rest = [_knob(s.name, s.low, s.high, s.step) for s in sliders[len(knobs) :]]
                     light = [_knob(s.name, s.low, s.high, s.step) for s in LIGHT_SLIDERS]
             self.knobs = [*expression, *rest, *light]
@@ -164,9 +171,9 @@ class Panel:
         """The whole panel as the visit has it."""
         visit = self._visit(request)
         if visit.selected < 0:
-            return [gr.Markdown(visible=True), gr.Column(visible=False), *[gr.skip()] * (len(self.parts) - 2)]
+            return [gr.HTML(visible=True), gr.Column(visible=False), *[gr.skip()] * (len(self.parts) - 2)]
         values = [gr.Slider(value=value) for value in visit.faces[visit.selected].values]
-        return [gr.Markdown(visible=False), gr.Column(visible=True), *self._views(visit), *values]
+        return [gr.HTML(visible=False), gr.Column(visible=True), *self._views(visit), *values]
 
     def change(self, request: gr.Request, *values: float) -> list[Any]:
         """The sliders were moved: the selected face as they say."""
@@ -199,29 +206,33 @@ class Panel:
     def _views(self, visit: Visit) -> list[Any]:
         face = visit.faces[visit.selected]
         beside = visit.faces[visit.beside] if 0 <= visit.beside < len(visit.faces) else None
-        others = [(other.name, other.number) for other in visit.faces if other is not face]
-        about = f"### {face.name}\nThe model was {face.probability:.0%} sure that a face belongs there."
+        others = [(f"beside {other.name}", other.number) for other in visit.faces if other is not face]
+        about = f"<b>{face.name}</b> {face.probability:.0%} sure that a face belongs there"
+        second = (str(beside.file(".glb")), beside.name) if beside else (None, None)
+        strip = [(str(each.file(".png")), each.name) for each in visit.faces]
         return [
-            gr.Gallery(value=[(str(each.file(".png")), each.name) for each in visit.faces]),
-            gr.Model3D(value=str(face.file(".glb")), label=face.name),
-            gr.Model3D(value=beside and str(beside.file(".glb")), label=beside and beside.name, visible=beside is not None),
-            gr.Image(value=str(face.file(".png"))),
+            gr.Gallery(strip, selected_index=visit.selected, visible=bool(others)),
+            gr.Model3D(str(face.file(".glb")), label=face.name),
+            gr.Model3D(second[0], label=second[1], visible=beside is not None),
+            gr.Image(str(face.file(".png")), visible=beside is None),
             about,
-            gr.Dropdown(choices=[("none", -1), *others], value=visit.beside, visible=bool(others)),
+            gr.Dropdown([("alone", -1), *others], value=visit.beside, visible=bool(others)),
             *(gr.DownloadButton(value=str(face.file(ending))) for ending in FILES.values()),
         ]
 
 
 def _knob(name: str, low: float, high: float, step: float) -> gr.Slider:
-    return gr.Slider(low, high, step=step, label=name, interactive=True, min_width=170, buttons=[])
+    return gr.Slider(
+        low, high, step=step, label=name, interactive=True, min_width=230, buttons=[], container=True
+    )
 
 
 def uploaded(folder: Path, file: Any) -> Path | None:
-    """The upload that a client names, None without one. PermissionError for a path that is no upload."""
+    """The upload that a client names, None without one. PermissionError for another file: it is deleted."""
     if not file:
         return None
     path = Path(os.path.realpath(str(file["path"] if isinstance(file, dict) else file)))
-    if not path.is_relative_to(folder) or not path.is_file():
+    if not path.is_relative_to(folder) or path.relative_to(folder).parts[0] in OURS or not path.is_file():
         raise PermissionError("that is no upload")
     return path
 

@@ -17,7 +17,7 @@ POLICY = (
 
 
 class OnlyFromHere:
-    """ASGI middleware: every answer carries `POLICY`, and nothing is fetched from other hosts for a client."""
+    """ASGI middleware: answers carry `POLICY`, and nothing is fetched from other hosts for a client."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

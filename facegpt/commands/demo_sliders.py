@@ -1,4 +1,4 @@
-"""`facegpt demo`: the sliders, each of which moves one thing of a face or of the light that it is shown in."""
+"""`facegpt demo`: the sliders, each of which moves one thing of a face or of its light."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facegpt.visualize import LIGHTS, Lights
 # Name -> expression components, moved together; those of a side are found by "Left" and "Right".
 EXPRESSIONS = {
     "Smile": ("mouthSmile",),
-    "Mouth corners down": ("mouthFrown",),
+    "Corners down": ("mouthFrown",),
     "Lips pursed": ("mouthPucker",),
     "Lips pressed": ("mouthPress",),
     "Upper lip up": ("mouthUpperUp",),
@@ -23,7 +23,7 @@ EXPRESSIONS = {
     "Brows down": ("browDown",),
     "Eyes closed": ("eyeBlink",),
     "Eyes wide": ("eyeWide",),
-    "Eyes squinting": ("eyeSquint",),
+    "Eyes squint": ("eyeSquint",),
 }
 UNNAMED = 10  # components shown of a head that only numbers them
 SAME = 0.005  # a slider this near to where the answer put it has not been moved
@@ -128,4 +128,4 @@ def _value(face: FaceParameters, slider: Slider) -> float:
 
 
 def _limited(slider: Slider, value: float) -> float:
-    return round(min(max(value, slider.low), slider.high), 3)
+    return round(min(max(value, slider.low), slider.high), 2)

@@ -34,14 +34,16 @@ def hear(visit: Visit, text: str, upload: Path | None) -> None:
 
 
 def answer(visits: Visits, visit: Visit, sliders: list[Slider]) -> Iterator[None]:
-    """Answer the visit's first question that waits; yields when there is something new to show.
+    """Answer the visit's questions that wait; yields when there is something new to show.
 
     What goes wrong ends as a sentence in the exchange, and the conversation goes on.
     """
-    exchange = next((each for each in visit.exchanges if each.waiting), None)
-    if exchange is None:
-        return
-    exchange.waiting = False
+    while exchange := next((each for each in visit.exchanges if each.waiting), None):
+        exchange.waiting = False
+        yield from _answer(visits, visit, exchange, sliders)
+
+
+def _answer(visits: Visits, visit: Visit, exchange: Exchange, sliders: list[Slider]) -> Iterator[None]:
     try:
         if len(exchange.text) > LONGEST_TEXT:
             raise SampleError(f"the message has {len(exchange.text)} characters; {LONGEST_TEXT} are the most")
@@ -85,7 +87,7 @@ def _look(visits: Visits, visit: Visit, exchange: Exchange) -> Image.Image | Non
         if upload in visit.uploads:
             visits.drop_upload(visit, upload)
     exchange.note = sentence(exchange.note.replace(printable(upload), "the picture"))
-    exchange.picture = visits.keep_picture(visit, image)
+    exchange.picture = visit.keep_picture(image)
     return image
 
 
