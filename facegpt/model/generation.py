@@ -66,8 +66,9 @@ def generate(
     model.eval()
     try:
         prompts = (input_ids, attention_mask, pixel_values)
-        how = (max_new_tokens, temperature, generator, synced_gpus, listener)
-        tokens, emitted = _decode(model, *prompts, *how)
+        tokens, emitted = _decode(
+            model, *prompts, max_new_tokens, temperature, generator, synced_gpus, listener
+        )
         read = [emitted.states, emitted.images, emitted.texts]
         if not len(emitted.rows):  # under ZeRO-3 every rank has to run the head: a row that nobody reads
             read = [tensor.new_zeros(1, tensor.shape[1]) for tensor in read]
