@@ -23,7 +23,7 @@ from small_head import small_head, small_head_data
 from talking_model import gray_image, talking_model
 
 from facegpt.chat import ChatSession, Turn
-from facegpt.commands import chat, chat_picture, chat_turns
+from facegpt.commands import chat, chat_picture, chat_repl, chat_turns
 from facegpt.config import run
 from facegpt.errors import MissingPartError
 from facegpt.head.files.format import save_head
@@ -122,10 +122,10 @@ def test_two_chats_into_one_folder_keep_all_their_faces(folder: Path, tmp_path: 
 def test_a_reply_without_a_face_is_an_error_when_one_is_expected(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn("No.", [], []))
+    monkeypatch.setattr(ChatSession, "say", lambda self, text, image, hear: Turn("No.", [], []))
     arguments = words(folder, tmp_path / "out", "--prompt", "Who?")
     assert run(chat.main, arguments) == 0
-    assert run(chat.main, [*arguments, "--expect-face"]) == chat_turns.NO_FACE_CODE == 3
+    assert run(chat.main, [*arguments, "--expect-face"]) == chat_repl.NO_FACE_CODE == 3
     assert "has no face" in capsys.readouterr().err
     assert run(chat.main, [*words(folder, tmp_path / "out"), "--expect-face"]) == 2
 
@@ -140,7 +140,7 @@ def test_a_diverged_model_is_one_sentence(
 ) -> None:
     face = small_head().mean_parameters()
     face = face.replace(shape=torch.full_like(face.shape, value))
-    monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn(FACE_TOKEN, [face], [0.5]))
+    monkeypatch.setattr(ChatSession, "say", lambda self, text, image, hear: Turn(FACE_TOKEN, [face], [0.5]))
     assert run(chat.main, words(folder, tmp_path / "out", "--prompt", "Who?")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and "speaks a face that is none" in error
@@ -193,7 +193,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Image.Image]:
     seen: list[Image.Image] = []
     original = ChatSession.say
     monkeypatch.setattr(
-        ChatSession, "say", lambda self, text, image: seen.append(image) or original(self, text, image)
+        ChatSession, "say", lambda self, text, image, hear: seen.append(image) or original(self, text, image)
     )
     return seen
 

@@ -74,7 +74,7 @@ def test_no_request_that_can_be_made_up_is_a_server_error(app: Any, path: str) -
             case.body |= {key: value for key, value in known.items() if key in case.body}
         if "file" in case.path_parameters and cases.draw(st.booleans()):
             case.path_parameters["file"] = link
-        response = case.call(app=app)
+        response = case.call()
         statuses.add(response.status_code)
         case.validate_response(response, checks=CHECKS)
 
