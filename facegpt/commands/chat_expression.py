@@ -1,4 +1,4 @@
-"""Movements of a head by name, as a person types them: `smile` for both of mouthSmileLeft and mouthSmileRight."""
+"""Movements of a head by name, as people type them: `smile` for mouthSmileLeft and mouthSmileRight."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ STRONGEST = 3.0  # of a movement, either way; beyond, nothing is a face
 
 def expression_names(head: HeadModel) -> list[str]:
     """A name for every expression component; FLAME's are only numbered."""
-    size = head.layout.expression
-    return [*head.expression_names, *(f"expression_{k}" for k in range(len(head.expression_names), size))][
-        :size
-    ]
+    known = head.expression_names
+    return [*known, *(f"expression_{k}" for k in range(len(known), head.layout.expression))]
 
 
 def find_components(word: str, names: Sequence[str]) -> list[int]:
@@ -48,7 +46,5 @@ def read_strength(number: str) -> float:
     except ValueError:
         strength = math.nan
     if not abs(strength) <= STRONGEST:
-        raise SampleError(
-            "how strong? write a number, 0 for absent and 1 for full, as in /expression smile 0.5"
-        )
+        raise SampleError("how strong? write a number, 0 for absent and 1 for full, as in `smile 0.5`")
     return strength

@@ -28,6 +28,7 @@ HELP = """\
 /quit                leave (Ctrl-D does too)
 Anything else is said to the model. The up key brings back what you typed before."""
 HISTORY_LINES = 1000
+KINDS = ("glb", "png", "json")  # files of every face
 NO_FACE_CODE = 3  # exit code of --expect-face
 
 
@@ -58,8 +59,11 @@ def talk(settings: ChatSettings) -> int:
 
 
 class Conversation:
-    """One chat at the terminal. way: how pictures are shown, None for not at all. as_json: a line for each
-    reply, {"text", "faces"} or {"error"}, and nothing else on stdout."""
+    """One chat at the terminal.
+
+    way: how pictures are shown, None for not at all. as_json: a line for each reply, {"text", "faces"} or
+    {"error"}, and nothing else on stdout.
+    """
 
     def __init__(
         self,
@@ -85,12 +89,10 @@ class Conversation:
         """Read lines until the input ends; one that cannot be answered is reported and the chat goes on."""
         typed = sys.stdin.isatty()
         if hasattr(sys.stdin, "reconfigure"):
-            sys.stdin.reconfigure(
-                errors="surrogateescape"
-            )  # bytes that are no UTF-8 are refused as a message
+            sys.stdin.reconfigure(errors="surrogateescape")  # what is no UTF-8 is refused as a message
         save_history = load_history() if typed else None
         if typed:
-            self.tell("Say something, or /help. Faces are written into " + str(self.writer.folder))
+            self.tell(f"Say something, or /help. Faces are written into {self.writer.folder}")
         while True:
             try:
                 line = input("you> " if typed else "").strip()
@@ -137,11 +139,8 @@ class Conversation:
         self.turns.append(turn)
         if self.as_json:
             faces = [
-                {
-                    **{kind: str(file.with_suffix(f".{kind}")) for kind in ("glb", "png", "json")},
-                    "probability": p,
-                }
-                for file, p in zip(files, turn.probabilities, strict=True)
+                {"probability": likely, **{kind: str(file.with_suffix(f".{kind}")) for kind in KINDS}}
+                for file, likely in zip(files, turn.probabilities, strict=True)
             ]
             print(json.dumps({"text": turn.text, "faces": faces}), flush=True)
             return

@@ -78,15 +78,10 @@ def as_text(picture: Image.Image, way: Way) -> str:
     if way == "iterm2":
         return f"\033]1337;File=inline=1;size={len(file.getvalue())}:{content}\a\n"
     parts = [content[start : start + CHUNK] for start in range(0, len(content), CHUNK)]
-    last = len(parts) - 1
-    keys = ["a=T,f=100,q=2," if number == 0 else "" for number in range(len(parts))]  # q=2: answer nothing
-    return (
-        "".join(
-            f"\033_G{key}m={int(n < last)};{part}\033\\"
-            for n, (key, part) in enumerate(zip(keys, parts, strict=True))
-        )
-        + "\n"
-    )
+    keys = ["a=T,f=100,q=2,"] + [""] * (len(parts) - 1)  # shown at once, a PNG, and no answer to it
+    more = [1] * (len(parts) - 1) + [0]
+    commands = (f"\033_G{key}m={m};{part}\033\\" for key, m, part in zip(keys, more, parts, strict=True))
+    return "".join(commands) + "\n"
 
 
 def half_blocks(picture: Image.Image, columns: int = COLUMNS) -> str:

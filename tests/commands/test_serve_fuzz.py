@@ -23,6 +23,7 @@ from facegpt.commands import chat_picture, serve_faces  # noqa: E402
 from facegpt.commands.serve_answers import Service  # noqa: E402
 from facegpt.commands.serve_app import make_app  # noqa: E402
 from facegpt.commands.serve_queue import ModelQueue  # noqa: E402
+from facegpt.model.facegpt import FaceGPT  # noqa: E402
 
 PICTURE = data_url(gray_image(8))
 CHECKS = [
@@ -41,9 +42,13 @@ FEW = settings(
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A server with a tiny model, that keeps a face."""
-    model = talking_model(small_head(), tmp_path_factory.mktemp("fuzz") / "llava")
+def model(tmp_path_factory: pytest.TempPathFactory) -> FaceGPT:
+    return talking_model(small_head(), tmp_path_factory.mktemp("fuzz") / "llava")
+
+
+@pytest.fixture
+def app(model: FaceGPT) -> Iterator[Any]:
+    """A server of its own for each test: schemathesis starts it and shuts it down."""
     service = Service("tiny", ModelQueue(model), serve_faces.FaceShelf(small_head()), max_new_tokens=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serve_faces, "PICTURE_SIZE", 32)
