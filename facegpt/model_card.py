@@ -116,7 +116,7 @@ def _losses(settings: dict[str, Any], checkpoint: Path | None) -> dict[str, str]
     file = None if checkpoint is None else run_file(checkpoint, METRICS)
     rows = [] if file is None else read_jsonl(file)
     for kind, wanted in (("train", ("loss", "face/")), ("validation", ("",))):
-        last = next((row for row in reversed(rows) if row.get("kind") == kind), {})
+        last: dict[str, Any] = next((row for row in reversed(rows) if row.get("kind") == kind), {})
         values = [
             f"{key} {value:.4g}"
             for key, value in last.items()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +21,7 @@ import torch
 import trimesh
 from PIL import Image
 from serve_client import data_url
-from small_head import small_head
+from small_head import small_head, small_head_data
 from talking_model import gray_image, talking_model
 
 openai = pytest.importorskip("openai", reason="the openai package is not installed")
@@ -26,11 +30,14 @@ uvicorn = pytest.importorskip("uvicorn", reason="the uvicorn package is not inst
 pytest.importorskip("fastapi", reason="the fastapi package is not installed")
 
 from facegpt.chat import ChatSession, answer  # noqa: E402
-from facegpt.commands import chat_picture, serve_conversation, serve_faces, serve_queue  # noqa: E402
+from facegpt.commands import chat_picture, serve, serve_conversation, serve_faces, serve_queue  # noqa: E402
 from facegpt.commands.serve import listen  # noqa: E402
 from facegpt.commands.serve_answers import Service  # noqa: E402
 from facegpt.commands.serve_app import make_app  # noqa: E402
 from facegpt.commands.serve_queue import Job, ModelQueue, QueueFull  # noqa: E402
+from facegpt.config import run  # noqa: E402
+from facegpt.head.files.format import save_head  # noqa: E402
+from facegpt.model.checkpoint import save_checkpoint  # noqa: E402
 from facegpt.model.facegpt import FaceGPT  # noqa: E402
 from facegpt.sample import FACE_TOKEN, Message, Sample  # noqa: E402
 
@@ -315,3 +322,45 @@ def test_who_has_gone_is_not_waited_for_and_a_failure_is_not_everybodys(
     queue.submit(fine := job())
     assert fine.future.result(timeout=5).tokens
     queue.close()
+
+
+def test_the_command_serves_and_on_sigterm_lets_what_is_being_said_end(
+    model: FaceGPT, tmp_path: Path
+) -> None:
+    save_head(small_head_data(), tmp_path / "head.npz")
+    save_checkpoint(model, tmp_path / "run", small_head().id)
+    words = [
+        "--checkpoint",
+        tmp_path / "run",
+        "--head",
+        tmp_path / "head.npz",
+        "--port",
+        0,
+        "--device",
+        "cpu",
+    ]
+    command = [sys.executable, "-m", "facegpt", "serve", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        address = server.stdout.readline().split()[3].rstrip(",")
+        messages = [{"role": "user", "content": "Show me the face."}]
+        body = {"model": "facegpt", "messages": messages, "stream": True}
+        with httpx.stream("POST", f"{address}/chat/completions", json=body, timeout=60) as reply:
+            lines = reply.iter_lines()
+            assert next(lines).startswith("data: {")
+            server.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]" and '"faces": [{' in rest[-2]
+        assert server.wait(timeout=60) in (0, -signal.SIGTERM)
+
+
+def test_what_keeps_a_server_from_starting_is_one_sentence(
+    server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = server.url.rpartition(":")[2]
+    assert run(serve.main, ["--port", port]) == 1
+    assert f"127.0.0.1 port {port} cannot be listened on" in capsys.readouterr().err
+    assert run(serve.main, ["--port", "70000"]) == run(serve.main, ["--max-body-mb", "nan"]) == 2
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert run(serve.main, []) == 1
+    assert "pip install 'facegpt[serve]'" in capsys.readouterr().err.splitlines()[-1]
