@@ -87,6 +87,14 @@ async def ask(
     return Question(job, notes, pieces)
 
 
+def address_of(request: Request) -> str:
+    """What links begin with: the address that the client asked, or "/" where its Host header is none."""
+    try:
+        return str(request.base_url)
+    except ValueError:
+        return "/"
+
+
 async def answer_of(question: Question, request: Request) -> Spoken:
     """Wait for the whole answer. Raises ClientGone, and the job is dropped, when the client hangs up."""
     waiting = asyncio.wrap_future(question.job.future)

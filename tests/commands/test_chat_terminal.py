@@ -141,7 +141,7 @@ def talk_in_terminal(folder: Path, type_and_read: Callable[[int, Callable[[str],
             os._exit(code)
 
     def read_until(sign: str) -> str:
-        shown, end = "", time.monotonic() + 60
+        shown, end = "", time.monotonic() + 600
         while sign not in shown:
             assert select.select([screen], [], [], max(0, end - time.monotonic()))[0], shown
             shown += os.read(screen, 65536).decode()

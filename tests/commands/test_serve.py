@@ -83,7 +83,7 @@ def client(server: SimpleNamespace) -> Any:
 
 @pytest.fixture(scope="module")
 def http(server: SimpleNamespace) -> Iterator[Any]:
-    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client:
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=600) as client:
         yield client
 
 
@@ -188,6 +188,12 @@ def test_faces_for_a_text_a_picture_or_both(http: Any, model: FaceGPT) -> None:
         made = http.post("/v1/faces", json={"text": "Show me the face.", "format": form})
         assert made.headers["content-type"] == "model/gltf-binary" and made.content[:4] == b"glTF"
     assert "nothing to say a face for" in http.post("/v1/faces", json={}).json()["error"]["message"]
+
+
+def test_a_broken_host_header_harms_nobody(http: Any) -> None:
+    for host in ("[::", "a b", "x" * 5000):
+        reply = http.post("/v1/faces", json={"text": "Show me the face."}, headers={"Host": host})
+        assert reply.status_code in (200, 400)
 
 
 def test_the_oldest_faces_are_forgotten(http: Any) -> None:
@@ -299,7 +305,7 @@ def test_a_full_queue_refuses_and_a_closed_one_lets_nobody_wait(
     closing = threading.Thread(target=queue.close)
     closing.start()
     with pytest.raises(QueueFull, match="going down"):
-        jobs[2].future.result(timeout=5)
+        jobs[2].future.result(timeout=600)
     go_on.set()
     closing.join()
     assert jobs[0].future.result(timeout=0).turn.text == ChatSession(model, 4).say("Why?").text
@@ -312,15 +318,15 @@ def test_who_has_gone_is_not_waited_for_and_a_failure_is_not_everybodys(
     left = job()
     left.max_new_tokens, left.on_text = 10_000, lambda piece: setattr(left, "gone", True)
     queue.submit(left)
-    assert left.future.result(timeout=20).tokens < 10
+    assert left.future.result(timeout=600).tokens < 10
     monkeypatch.setattr(serve_queue, "answer", lambda *args: 1 / 0)
     broken = job()
     queue.submit(broken)
     with pytest.raises(ZeroDivisionError):
-        broken.future.result(timeout=5)
+        broken.future.result(timeout=600)
     monkeypatch.undo()
     queue.submit(fine := job())
-    assert fine.future.result(timeout=5).tokens
+    assert fine.future.result(timeout=600).tokens
     queue.close()
 
 
@@ -345,13 +351,13 @@ def test_the_command_serves_and_on_sigterm_lets_what_is_being_said_end(
         address = server.stdout.readline().split()[3].rstrip(",")
         messages = [{"role": "user", "content": "Show me the face."}]
         body = {"model": "facegpt", "messages": messages, "stream": True}
-        with httpx.stream("POST", f"{address}/chat/completions", json=body, timeout=60) as reply:
+        with httpx.stream("POST", f"{address}/chat/completions", json=body, timeout=600) as reply:
             lines = reply.iter_lines()
             assert next(lines).startswith("data: {")
             server.send_signal(signal.SIGTERM)
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]" and '"faces": [{' in rest[-2]
-        assert server.wait(timeout=60) in (0, -signal.SIGTERM)
+        assert server.wait(timeout=600) in (0, -signal.SIGTERM)
 
 
 def test_what_keeps_a_server_from_starting_is_one_sentence(
