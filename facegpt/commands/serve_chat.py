@@ -19,7 +19,7 @@ from facegpt.commands.serve_queue import Spoken
 from facegpt.commands.serve_schema import ChatMessage, ChatReply, ChatRequest, ImagePart, TextPart
 from facegpt.errors import FaceGPTError, SampleError
 
-EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
+EVENTS: dict[str, Any] = {"text/event-stream": {}}
 
 
 def chat_routes(service: Service) -> APIRouter:

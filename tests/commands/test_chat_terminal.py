@@ -140,11 +140,15 @@ def talk_in_terminal(folder: Path, type_and_read: Callable[[int, Callable[[str],
         finally:
             os._exit(code)
 
+    unread = ""
+
     def read_until(sign: str) -> str:
-        shown, end = "", time.monotonic() + 600
-        while sign not in shown:
-            assert select.select([screen], [], [], max(0, end - time.monotonic()))[0], shown
-            shown += os.read(screen, 65536).decode()
+        nonlocal unread
+        end = time.monotonic() + 600
+        while sign not in unread:
+            assert select.select([screen], [], [], max(0, end - time.monotonic()))[0], unread
+            unread += os.read(screen, 65536).decode()
+        shown, _, unread = unread.partition(sign)
         return shown
 
     type_and_read(screen, read_until)

@@ -77,8 +77,8 @@ def test_no_request_that_can_be_made_up_is_a_server_error(app: Any, path: str) -
         if isinstance(case.body, dict) and cases.draw(st.booleans()):  # hardly ever made up by chance
             known = {"model": "tiny", "image": PICTURE, "messages": [{"role": "user", "content": "Who?"}]}
             case.body |= {key: value for key, value in known.items() if key in case.body}
-        if "file" in case.path_parameters and cases.draw(st.booleans()):
-            case.path_parameters["file"] = link
+        if case.path_parameters and cases.draw(st.booleans()):
+            case.path_parameters = {"file": link} if "file" in case.path_parameters else {"name": "tiny"}
         response = case.call()
         statuses.add(response.status_code)
         case.validate_response(response, checks=CHECKS)
