@@ -21,7 +21,7 @@ _HOMES = {
     "HeadModel": "facegpt.head.model",
     "export_mesh": "facegpt.export.mesh_io",
 }
-__all__ = ["ChatSession", "FaceGPT", "FaceParameters", "HeadModel", "export_mesh"]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

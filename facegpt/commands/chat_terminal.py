@@ -7,6 +7,7 @@ import io
 import os
 import re
 import select
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from PIL import Image
 Way = Literal["kitty", "iterm2", "sixel", "blocks"]
 SIDE = 320  # pixels of a picture
 CHUNK = 4096  # characters of base64 in one of kitty's commands, its limit
-COLUMNS = 40  # of half blocks
+LEAST_COLUMNS, MOST_COLUMNS = 16, 64  # of half blocks
 ANSWER_SECONDS = 0.3  # for a terminal to say what it is
 
 
@@ -66,8 +67,10 @@ def _attributes(terminal: TextIO) -> list[str]:
 
 def as_text(picture: Image.Image, way: Way) -> str:
     """What to print for a picture to appear, its last line ended."""
-    if way == "blocks":
-        return half_blocks(picture)
+    if way == "blocks":  # as large as fits, with lines to spare for what is said
+        screen = shutil.get_terminal_size()
+        fitting = min(screen.columns, 2 * (screen.lines - 4), MOST_COLUMNS)
+        return half_blocks(picture, max(fitting, LEAST_COLUMNS))
     small = picture.convert("RGB")
     small.thumbnail((SIDE, SIDE))
     if way == "sixel":
@@ -84,7 +87,7 @@ def as_text(picture: Image.Image, way: Way) -> str:
     return "".join(commands) + "\n"
 
 
-def half_blocks(picture: Image.Image, columns: int = COLUMNS) -> str:
+def half_blocks(picture: Image.Image, columns: int) -> str:
     """Two pixels in each character: the upper half block in one colour on a ground of the other."""
     rows = max(1, round(columns * picture.height / picture.width / 2))
     pixels = np.asarray(picture.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX))
