@@ -154,7 +154,7 @@ class Conversation:
         """/image FILE"""
         if not rest:
             raise SampleError("which picture? write /image FILE")
-        self.image = show_picture(Path(rest.strip("'\"")).expanduser())
+        self.image = show_picture(_path(rest))
         self.tell("the picture goes with your next message")
 
     def express(self, rest: str) -> None:
@@ -176,7 +176,7 @@ class Conversation:
         """/save DIR"""
         if not rest:
             raise SampleError("into which folder? write /save DIR")
-        folder = Path(rest.strip("'\"")).expanduser()
+        folder = _path(rest)
         check_output(folder, folder=True)
         writer = Writer(self.writer.head, folder, rigged=True)
         files = [file for turn in self.turns for file in writer.write(turn)]
@@ -198,6 +198,14 @@ class Conversation:
             print(json.dumps({"error": sentence}), flush=True)
         else:
             print(f"error: {sentence}", file=sys.stderr)
+
+
+def _path(typed: str) -> Path:
+    """A path as people type or drop it into a terminal: quoted, or from the home folder."""
+    path = Path(typed.strip("'\""))
+    with suppress(RuntimeError):  # ~somebody, who is not known here
+        path = path.expanduser()
+    return path
 
 
 def _print_piece(piece: str) -> None:
