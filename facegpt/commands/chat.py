@@ -6,8 +6,10 @@ for every `<FACE>` of the reply, DIR/face_0.glb, face_0.png and face_0.json (its
 stays: faces are numbered on, and a further reply is reply_1.txt. A reply without a face is an answer like any
 other; with --expect-face it is an error, exit code 3.
 
-Without --prompt it chats until the input ends: `/image FILE` shows a picture with the next message, `/new`
-starts over, `/quit` leaves.
+Without --prompt it chats until the input ends, a message on each line, typed or piped: `/image FILE` shows a
+picture with the next message, `/expression smile 0.5` changes the last face, `/save DIR` keeps all of it
+elsewhere, `/reset` starts over, `/help` says more. In a terminal the faces are shown as well as it can: by
+kitty's or iTerm2's pictures, sixels, or coloured half blocks. --json writes one line of JSON for each reply.
 
 --image takes any photograph: its largest face is found and cut out as in training, and a picture without a
 face goes in whole. --landmarks FILE says where the face is. Without the part that finds faces (`facegpt fetch
@@ -35,6 +37,6 @@ def main(argv: Sequence[str]) -> int:
         from facegpt.commands.chat_batch import answer_file
 
         return answer_file(settings, settings.batch)
-    from facegpt.commands.chat_turns import talk
+    from facegpt.commands.chat_repl import talk
 
     return talk(settings)

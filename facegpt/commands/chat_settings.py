@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from facegpt.config import at_least
 
@@ -20,6 +21,8 @@ class ChatSettings:
     meshes: of a batch, draw and export every face.
     head: "builtin" or the head file used in training.
     rigged: write every face as a rigged GLB too.
+    json: one line of JSON for each reply, with its text and the files of its faces, and nothing else.
+    pictures: how a terminal shows faces: auto, kitty, iterm2, sixel, blocks or none.
     expect_face: a reply to the prompt that has no face is an error.
     backbone: where the vision-language model lies, if it has moved.
     device: cuda or cpu; auto is the GPU where there is one.
@@ -38,6 +41,8 @@ class ChatSettings:
     meshes: bool = False
     head: str = "builtin"
     rigged: bool = False
+    json: bool = False
+    pictures: Literal["auto", "kitty", "iterm2", "sixel", "blocks", "none"] = "auto"
     expect_face: bool = False
     backbone: str | None = None
     device: str = "auto"
@@ -54,6 +59,6 @@ class ChatSettings:
             raise ValueError("expect_face goes with a prompt")
         if self.meshes and self.batch is None:
             raise ValueError("meshes goes with a batch; a chat writes every face anyway")
-        of_a_chat = ("prompt", "image", "rigged", "temperature")
+        of_a_chat = ("prompt", "image", "rigged", "temperature", "json")
         if self.batch is not None and (given := [name for name in of_a_chat if getattr(self, name)]):
             raise ValueError(f"{given[0]} goes with a chat and not with a batch; leave it out")

@@ -1,4 +1,4 @@
-"""`facegpt chat` with one prompt, or until the input ends: what is said is shown, every face written."""
+"""`facegpt chat`: the model opened, and the turns of a chat written into files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from typing import Protocol
 import transformers
 from PIL import Image
 
-from facegpt.chat import ChatSession, Turn, check_text, newest_checkpoint
+from facegpt.chat import Turn
 from facegpt.commands.chat_picture import read_picture
-from facegpt.commands.chat_settings import ChatSettings
-from facegpt.commands.output import check_output
-from facegpt.errors import CheckpointError, FaceGPTError
+from facegpt.errors import CheckpointError
 from facegpt.export.coefficients import named_coefficients
 from facegpt.export.mesh_io import export_mesh
 from facegpt.export.rigged_head import export_rigged_head
@@ -31,32 +29,6 @@ from facegpt.model.facegpt import FaceGPT
 from facegpt.visualize import head_picture
 
 PICTURE_SIZE = 512
-NO_FACE_CODE = 3  # exit code of --expect-face
-
-
-def talk(settings: ChatSettings) -> int:
-    """Say the prompt, or what is typed, and write what the model answers; the exit code."""
-    # Everything that is cheap to check comes before the model is loaded.
-    if settings.prompt is not None:
-        check_text(settings.prompt)
-    check_output(settings.out, folder=True)
-    checkpoint = newest_checkpoint(settings.checkpoint)
-    image = None if settings.image is None else show_picture(settings.image, settings.landmarks)
-    model, head = open_model(settings, checkpoint)
-    session = ChatSession(model, settings.max_new_tokens, settings.temperature, settings.seed)
-    writer = Writer(head, settings.out, settings.rigged)
-    try:
-        if settings.prompt is None:
-            converse(session, writer, image)
-            return 0
-        turn = session.say(settings.prompt, image)
-        show(turn, writer.write(turn))
-    except ValueError as error:  # a face of NaN or of a size beyond all bounds
-        raise strange_face(checkpoint, error) from None
-    if settings.expect_face and not turn.faces:
-        print("error: the reply has no face; ask in other words, or train longer", file=sys.stderr)
-        return NO_FACE_CODE
-    return 0
 
 
 class ModelSettings(Protocol):
@@ -152,36 +124,3 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # and with it the lock
-
-
-def converse(session: ChatSession, writer: Writer, image: Image.Image | None) -> None:
-    """Read messages until the input ends; one that cannot be answered is reported and the chat goes on."""
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no UTF-8 are refused as a message
-    while True:
-        try:
-            text = input("you> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            print()
-            return
-        try:
-            if text == "/quit":
-                return
-            if text == "/new":
-                session.reset()
-            elif text.startswith("/image"):
-                image = show_picture(Path(text.removeprefix("/image").strip()))
-                print("the picture goes with your next message")
-            elif text:
-                turn = session.say(text, image)
-                image = None
-                show(turn, writer.write(turn))
-        except FaceGPTError as error:
-            print(f"error: {error}", file=sys.stderr)
-
-
-def show(turn: Turn, files: list[Path]) -> None:
-    """Print what was said and which files were written."""
-    print(turn.text or "(the model said nothing)")
-    for file in files:
-        print(f"wrote {file}")

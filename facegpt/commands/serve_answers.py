@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -87,6 +87,14 @@ async def ask(
     return Question(job, notes, pieces)
 
 
+def address_of(request: Request) -> str:
+    """What links begin with: the address that the client asked, or "/" where its Host header is none."""
+    try:
+        return str(request.base_url)
+    except ValueError:
+        return "/"
+
+
 async def answer_of(question: Question, request: Request) -> Spoken:
     """Wait for the whole answer. Raises ClientGone, and the job is dropped, when the client hangs up."""
     waiting = asyncio.wrap_future(question.job.future)
@@ -99,13 +107,14 @@ async def answer_of(question: Question, request: Request) -> Spoken:
         question.job.gone = True
 
 
-async def pieces_of(question: Question) -> AsyncIterator[str | Spoken]:
+async def pieces_of(question: Question) -> AsyncGenerator[str | Spoken]:
     """The text as it comes, and the whole answer at the end. Closed early, the job is dropped."""
-    waiting = asyncio.ensure_future(asyncio.wrap_future(question.job.future))
+    waiting = asyncio.wrap_future(question.job.future)
     try:
         while True:
             piece = asyncio.ensure_future(question.pieces.get())
-            await asyncio.wait([piece, waiting], return_when=asyncio.FIRST_COMPLETED)
+            both: list[asyncio.Future[Any]] = [piece, waiting]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not piece.done():
                 piece.cancel()
                 break

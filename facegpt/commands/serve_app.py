@@ -16,7 +16,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from facegpt import __version__
-from facegpt.commands.serve_answers import ClientGone, Service, answer_of, ask
+from facegpt.commands.serve_answers import ClientGone, Service, address_of, answer_of, ask
 from facegpt.commands.serve_chat import chat_routes, faces_of
 from facegpt.commands.serve_faces import MEDIA_TYPES, NAME, KeptFace, make_file
 from facegpt.commands.serve_gate import Gate, error_body
@@ -120,7 +120,7 @@ def _face_routes(service: Service) -> APIRouter:
         spoken = await answer_of(question, request)
         turn = spoken.turn
         if body.format == "json":
-            found = faces_of(service, spoken, question.notes, str(request.base_url))
+            found = faces_of(service, spoken, question.notes, address_of(request))
             return JSONResponse({"text": turn.text, **found})
         if not turn.faces:
             raise HTTPException(422, f"the reply has no face, it is {turn.text[:200]!r}; ask in other words")
@@ -175,5 +175,5 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("while answering %s", request.url.path, exc_info=error)
+        log.error("while answering %s", request.scope["path"], exc_info=error)
         return reply(500, "the server failed at this request; its log says why")

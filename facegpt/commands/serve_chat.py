@@ -12,14 +12,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from facegpt.commands.serve_answers import Service, answer_of, ask, pieces_of
+from facegpt.commands.serve_answers import Service, address_of, answer_of, ask, pieces_of
 from facegpt.commands.serve_conversation import Turn
 from facegpt.commands.serve_gate import error_body
 from facegpt.commands.serve_queue import Spoken
 from facegpt.commands.serve_schema import ChatMessage, ChatReply, ChatRequest, ImagePart, TextPart
 from facegpt.errors import FaceGPTError, SampleError
 
-EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
+EVENTS: dict[str, Any] = {"text/event-stream": {}}
 
 
 def chat_routes(service: Service) -> APIRouter:
@@ -41,7 +41,7 @@ def chat_routes(service: Service) -> APIRouter:
             "created": int(time.time()),
             "model": service.name,
         }
-        address = str(request.base_url)
+        address = address_of(request)
         if body.stream:
             events = pieces_of(question)
             first = await anext(events)  # waited for, so that an error still has a status of its own

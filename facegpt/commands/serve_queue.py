@@ -41,7 +41,7 @@ class Spoken:
     cut: bool
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """A conversation that waits for its answer, which `future` will hold.
 
@@ -152,7 +152,8 @@ class ModelQueue:
                 )
             job.max_new_tokens = min(job.max_new_tokens, self.context - job.length)
         except Exception as error:
-            job.future.set_exception(error)
+            if not job.future.done():  # the queue may have been closed
+                job.future.set_exception(error)
 
     def _choose(self, jobs: list[Job]) -> list[Job]:
         chosen: list[Job] = []

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-LONGEST_TEXT = 100_000  # characters; no model here has a context for so many
+LONGEST_TEXT = 50_000  # characters; no model here has a context for so many
 LARGEST_SEED = 2**63 - 1
 
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
@@ -56,7 +56,7 @@ class ChatRequest(BaseModel):
     `logprobs` may only say what is done anyway."""
 
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=256)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=100)]
     max_tokens: MaxTokens | None = None
     max_completion_tokens: MaxTokens | None = None
     temperature: Temperature | None = None

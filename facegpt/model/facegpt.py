@@ -17,6 +17,7 @@ from facegpt.errors import ConfigError, SampleError
 from facegpt.head.parameters import FaceParameters, ParameterLayout
 from facegpt.model import backbone as vlm
 from facegpt.model.face_head import FaceHead
+from facegpt.model.hub import HubMethods
 from facegpt.model.spec import FaceGPTSpec, FaceHeadSettings, LoraSettings
 from facegpt.model.tokens import add_face_token, face_positions, images_before
 from facegpt.model.weights import untie_vocabulary
@@ -56,7 +57,7 @@ class FaceGPTOutput:
     anchor: Tensor
 
 
-class FaceGPT(nn.Module):
+class FaceGPT(HubMethods, nn.Module):
     """A backbone with LoRA, the `<FACE>` token and a face head. Make one with `build_facegpt`.
 
     It wraps the vision-language model and uses its public parts only. Sub-modules run in the same order for

@@ -23,7 +23,7 @@ from small_head import small_head, small_head_data
 from talking_model import gray_image, talking_model
 
 from facegpt.chat import ChatSession, Turn
-from facegpt.commands import chat, chat_picture, chat_turns
+from facegpt.commands import chat, chat_picture, chat_repl, chat_turns
 from facegpt.config import run
 from facegpt.errors import MissingPartError
 from facegpt.head.files.format import save_head
@@ -122,10 +122,10 @@ def test_two_chats_into_one_folder_keep_all_their_faces(folder: Path, tmp_path: 
 def test_a_reply_without_a_face_is_an_error_when_one_is_expected(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn("No.", [], []))
+    monkeypatch.setattr(ChatSession, "say", lambda self, text, image, hear: Turn("No.", [], []))
     arguments = words(folder, tmp_path / "out", "--prompt", "Who?")
     assert run(chat.main, arguments) == 0
-    assert run(chat.main, [*arguments, "--expect-face"]) == chat_turns.NO_FACE_CODE == 3
+    assert run(chat.main, [*arguments, "--expect-face"]) == chat_repl.NO_FACE_CODE == 3
     assert "has no face" in capsys.readouterr().err
     assert run(chat.main, [*words(folder, tmp_path / "out"), "--expect-face"]) == 2
 
@@ -140,7 +140,7 @@ def test_a_diverged_model_is_one_sentence(
 ) -> None:
     face = small_head().mean_parameters()
     face = face.replace(shape=torch.full_like(face.shape, value))
-    monkeypatch.setattr(ChatSession, "say", lambda self, text, image: Turn(FACE_TOKEN, [face], [0.5]))
+    monkeypatch.setattr(ChatSession, "say", lambda self, text, image, hear: Turn(FACE_TOKEN, [face], [0.5]))
     assert run(chat.main, words(folder, tmp_path / "out", "--prompt", "Who?")) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and "speaks a face that is none" in error
@@ -193,7 +193,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Image.Image]:
     seen: list[Image.Image] = []
     original = ChatSession.say
     monkeypatch.setattr(
-        ChatSession, "say", lambda self, text, image: seen.append(image) or original(self, text, image)
+        ChatSession, "say", lambda self, text, image, hear: seen.append(image) or original(self, text, image)
     )
     return seen
 
@@ -324,3 +324,38 @@ def test_a_folder_whose_file_system_knows_no_locks_is_written_all_the_same(monke
     monkeypatch.setattr(fcntl, "flock", none)
     with chat_turns.locked(tmp_path):
         pass
+
+
+def test_piped_lines_are_answered_in_turn_and_json_is_all_that_is_printed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["Show me the face.", "/expression", "/expression smile 0.5", "/image nowhere.png"]
+    lines += [f"/save {tmp_path / 'kept'}", "/expression smile much", "/reset", "/expression smile 1"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    assert run(chat.main, [*words(folder, tmp_path / "out"), "--json"]) == 0
+    shown = capsys.readouterr()
+    first, changed, *errors = (json.loads(line) for line in shown.out.splitlines())
+    assert first["text"].startswith(FACE_TOKEN) and Path(first["faces"][0]["glb"]).is_file()
+    before, after = (coefficients(Path(reply["faces"][-1]["json"])) for reply in (first, changed))
+    assert after == {**before, "smile": 0.5} != before
+    assert [error["error"].split(";")[0] for error in errors] == [
+        "nowhere.png: no such image file",
+        "how strong? write a number, 0 for absent and 1 for full, as in `smile 0.5`",
+        "there is no face yet",
+    ]
+    count = len(first["faces"]) + 1
+    assert f"{count} faces into" in shown.err
+    assert len(list((tmp_path / "kept").glob("*_rigged.glb"))) == count
+
+
+def coefficients(file: Path) -> dict[str, float]:
+    return {row["name"]: row["value"] for row in json.loads(file.read_text())["coefficients"]}
+
+
+def test_a_prompt_with_json_is_one_object(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(chat.main, [*words(folder, tmp_path), "--prompt", "Show me the face.", "--json"]) == 0
+    reply = json.loads(capsys.readouterr().out)
+    assert reply["text"] == (tmp_path / "reply.txt").read_text().rstrip("\n")
+    assert all(0 < face["probability"] <= 1 for face in reply["faces"])
