@@ -71,7 +71,10 @@ DEFINITIONS = {
     ),
     "faces": "the network's values of the renderings against those of the photographs",
     "at_rest": "the same faces with expression, jaw and gaze set to rest: what identity, pose and light give",
-    "mean_varying": f"over the units whose deviation over the photographs is above {LEAST_SPREAD}",
+    "mean_varies": (
+        f"units whose deviation over the photographs is above {LEAST_SPREAD}, and their mean correlation"
+    ),
+    "mean_varies_and_seen": "likewise, of those among them that the calibration saw",
     "generation": WHEN_NO_FACE,
 }
 

@@ -121,9 +121,9 @@ def calibrate(names: Sequence[str], amounts: Tensor, seen: Tensor, seed: int) ->
     result: dict[str, Any] = {}
     for movement, units in movements().items():
         mine = torch.tensor([name == movement for name in names]) & seen.isfinite().all(dim=1)
-        for unit in units:
-            values, truth = seen[mine][:, [BLENDSHAPES.index(unit)]].double(), amounts[mine][:, None].double()
-            row = _follow(values, truth, seed)
+        values = seen[mine][:, [BLENDSHAPES.index(unit) for unit in units]].double()
+        truth = amounts[mine].double()[:, None].expand_as(values)
+        for unit, row in zip(units, _follow(values, truth, seed), strict=True):
             row["seen"] = (
                 row["correlation"] is not None
                 and row["correlation"] >= SEEN
@@ -145,10 +145,10 @@ def compare(photograph: Tensor, rendering: Tensor, seed: int) -> dict[str, Any]:
     if len(truth) < 2:
         return {}
     vary = varying(truth, LEAST_SPREAD).tolist()
+    rows = _follow(values[:, 1:], truth[:, 1:], seed)
     return {
-        unit: {**_follow(values[:, [k]], truth[:, [k]], seed), "varies": vary[k]}
-        for k, unit in enumerate(BLENDSHAPES)
-        if k > 0
+        unit: {**row, "varies": varies}
+        for unit, row, varies in zip(BLENDSHAPES[1:], rows, vary[1:], strict=True)
     }
 
 
@@ -158,17 +158,22 @@ def mean_correlation(table: dict[str, Any], key: str) -> tuple[int, float | None
     return len(found), sum(found) / len(found) if found else None
 
 
-def _follow(values: Tensor, truth: Tensor, seed: int) -> dict[str, Any]:
-    """How one unit's values (N,1) follow others (N,1)."""
-    if len(truth) < 2:
-        return {"n": len(truth), "correlation": None, "slope": None}
+def _follow(values: Tensor, truth: Tensor, seed: int) -> list[dict[str, Any]]:
+    """How P units' values (N,P) follow others (N,P), a row for each; all resample the same faces."""
+    count, size = truth.shape
+    if count < 2:
+        return [{"n": count, "correlation": None, "slope": None} for _ in range(size)]
 
     def statistic(rows: Tensor) -> Tensor:
         return torch.cat([correlation(values[rows], truth[rows]), slope(values[rows], truth[rows])])
 
-    row: dict[str, Any] = {"n": len(truth)}
-    for key, found in zip(("correlation", "slope"), bootstrap(statistic, len(truth), seed), strict=True):
-        row[key], row[f"{key}_95"] = finite(found.value), [finite(found.low), finite(found.high)]
-    row["deviation"] = float(truth.std(unbiased=False))
-    row["seen_deviation"] = float(values.std(unbiased=False))
-    return row
+    found, table = bootstrap(statistic, count, seed), []
+    for k in range(size):
+        row: dict[str, Any] = {"n": count}
+        for key, estimate in (("correlation", found[k]), ("slope", found[size + k])):
+            row[key] = finite(estimate.value)
+            row[f"{key}_95"] = [finite(estimate.low), finite(estimate.high)]
+        row["deviation"] = float(truth[:, k].std(unbiased=False))
+        row["seen_deviation"] = float(values[:, k].std(unbiased=False))
+        table.append(row)
+    return table

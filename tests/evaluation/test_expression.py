@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from recipes import load_recipe
 
-from facegpt.errors import HeadMismatchError, SampleError, UsageError
+from facegpt.config import UsageError
+from facegpt.errors import HeadMismatchError, SampleError
 from facegpt.evaluation.blendshapes import (
     FULL_JAW,
     calibrate,
