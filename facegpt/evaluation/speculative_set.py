@@ -22,7 +22,7 @@ WORDINGS = 3  # of a situation: its own and two paraphrases
 # alone.
 ASKS = (
     "Show me the face that goes with it.",
-    "What does the face look like right then? Please show it in 3D.",
+    "Which face belongs to that moment? Please show it in 3D.",
     "Give me the 3D face of that moment.",
     "Could I see the face in 3D?",
     "Draw the face for me.",
