@@ -35,23 +35,20 @@ def comparison_page(
     names = list(numbers)
     body = f"<h1>{html.escape(', '.join(names[:-1]))}</h1>"
     body += f"<p>{result['n']} faces that all methods have, of <code>{html.escape(result['data'])}</code>."
-    missing = [
-        f"{name} lacks {found['missing']}" for name, found in result["methods"].items() if found["missing"]
-    ]
-    body += (
-        f" Left out because a method has no prediction: {html.escape(', '.join(missing))}.</p>"
-        if missing
-        else "</p>"
-    )
+    lacks = {name: found["missing"] for name, found in result["methods"].items() if found["missing"]}
+    missing = ", ".join(f"{name} lacks {lacking}" for name, lacking in lacks.items())
+    body += f" Others are left out: {html.escape(missing)}.</p>" if missing else "</p>"
     rows = [
         [title(metric), *(_mean(found.get(name), metric) for name in names)]
         for metric, found in result["metrics"].items()
     ]
-    body += "<h2>Means</h2>" + table(["", *names], rows)
-    body += (
-        "<h2>Pairs</h2><p>First less second, on the same faces; in bold print what Holm's adjustment leaves "
-    )
-    body += f"below {CLEAR}.</p>" + paired_rows(result["paired"])
+    body += "<h2>Means</h2>" + table(["", *names], rows, main=None)
+    body += "<h2>Pairs</h2><p>First less second, on the same faces. In bold: what Holm's adjustment for all "
+    body += f"{len(result['paired'])} tests leaves below {CLEAR}.</p>"
+    for pair in dict.fromkeys((row["first"], row["second"]) for row in result["paired"]):
+        rows = [_paired_row(row) for row in result["paired"] if (row["first"], row["second"]) == pair]
+        header = [f"{pair[0]} less {pair[1]}", "difference, 95 %", "p, adjusted", f"{pair[0]} is better"]
+        body += table(header, rows, main=None)
     curves = [
         cumulative(title(metric), {n: found[metric] for n, found in numbers.items() if metric in found}, unit)
         for metric, unit in IN_CURVES.items()
@@ -60,32 +57,14 @@ def comparison_page(
     body += f'<h2>How many faces are how good</h2><div class="charts">{"".join(curves)}</div>'
     body += differences(numbers, records, methods, painter, count)
     body += f"<h2>What the words mean</h2>{definitions(result['definitions'])}"
-    body += (
-        f"<h2>How it was made</h2>{definitions({'command': result['command'], 'head': result['head_id']})}"
-    )
+    made = {"command": result["command"], "head": result["head_id"]}
+    body += f"<h2>How it was made</h2>{definitions(made)}"
     return page("Comparison", body)
 
 
 def title(metric: str) -> str:
     """What a metric is called in a table."""
     return TITLES.get(metric) or f"{metric.replace('_', ' ')}, mm"
-
-
-def paired_rows(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of the paired tests."""
-    cells = []
-    for row in rows:
-        low, high = (f"{end:+.{_digits(row['metric'])}f}" for end in row["interval_95"])
-        p = f"{row['p_adjusted']:.2g}"
-        cells.append(
-            [
-                f"{title(row['metric'])}: {html.escape(row['first'])} less {html.escape(row['second'])}",
-                f"{row['difference']:+.{_digits(row['metric'])}f} <small>{low} to {high}</small>",
-                f"<strong>{p}</strong>" if row["p_adjusted"] < CLEAR else p,
-                f"{100 * row['first_better']:.0f} %",
-            ]
-        )
-    return table(["", "difference, 95 %", "p, adjusted", "first is better"], cells)
 
 
 def differences(
@@ -114,6 +93,18 @@ def differences(
             pictures.append((painter.head_only(face, clay=True), f"{name}, mesh"))
         body += f'<div class="face">{strip(pictures)}</div>'
     return body
+
+
+def _paired_row(row: Mapping[str, Any]) -> list[str]:
+    digits = _digits(row["metric"])
+    low, high = (f"{end:+.{digits}f}" for end in row["interval_95"])
+    p = f"{row['p_adjusted']:.2g}"
+    return [
+        title(row["metric"]),
+        f"{row['difference']:+.{digits}f} <small>{low} to {high}</small>",
+        f"<strong>{p}</strong>" if row["p_adjusted"] < CLEAR else p,
+        f"{100 * row['first_better']:.0f} %",
+    ]
 
 
 def _mean(found: Mapping[str, Any] | None, metric: str) -> str:

@@ -67,23 +67,28 @@ class Curve:
     points: list[tuple[float, float]]
 
 
-def page(title: str, body: str) -> str:
-    """A whole HTML document; needs nothing but itself."""
+def page(title: str, body: str, style: str = "", after: str = "") -> str:
+    """A whole HTML document; needs nothing but itself. style: added to `STYLE`. after: HTML behind main."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head>\n"
+        f"<body><main>\n{body}\n</main>{after}</body></html>\n"
     )
+
+
+def data_uri(image: Image.Image) -> str:
+    """The picture as a JPEG inside an address."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def picture(image: Image.Image, alt: str) -> str:
     """An <img> with the picture inside, as JPEG."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=88)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
     size = f'width="{image.width}" height="{image.height}"'
     name = html.escape(alt, quote=True)
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{name}" {size} loading="lazy">'
+    return f'<img src="{data_uri(image)}" alt="{name}" {size} loading="lazy">'
 
 
 def strip(pictures: Sequence[tuple[Image.Image, str]]) -> str:

@@ -137,7 +137,7 @@ def error_curves(rows: Sequence[dict[str, Any]]) -> str:
 
 def cumulative(title: str, errors: Mapping[str, Tensor], unit: str) -> str:
     """A chart of the share of faces up to each error; errors: name -> (N,), one curve each."""
-    last = max(float(values.quantile(SHOWN)) for values in errors.values())
+    last = float(f"{max(float(values.quantile(SHOWN)) for values in errors.values()):.2g}")
     places = [last * k / POINTS for k in range(POINTS + 1)]
     curves = [
         Curve(name, [(x, 100 * float((values <= x).double().mean())) for x in places])

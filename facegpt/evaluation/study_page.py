@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from facegpt.evaluation.report_page import STYLE
+from facegpt.evaluation.report_page import data_uri, page
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -46,25 +44,14 @@ def study_page(identity: str, title: str, question: str, items: Sequence[StudyIt
         '<span id="count"></span></p><noscript><p>This page needs JavaScript.</p></noscript>'
     )
     style, script = ((ASSETS / f"user_study.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head>\n"
-        f'<body><main>\n{body}\n</main><script type="application/json" id="data">{text}</script>'
-        f"<script>{script}</script></body></html>\n"
-    )
+    after = f'<script type="application/json" id="data">{text}</script><script>{script}</script>'
+    return page(title, body, style, after)
 
 
 def _as_data(item: StudyItem) -> dict[str, Any]:
     return {
         "id": item.id,
         "text": item.text,
-        "picture": None if item.photograph is None else _data_uri(item.photograph),
-        "choices": [{"key": key, "picture": _data_uri(image)} for key, image in item.choices.items()],
+        "picture": None if item.photograph is None else data_uri(item.photograph),
+        "choices": [{"key": key, "picture": data_uri(image)} for key, image in item.choices.items()],
     }
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
