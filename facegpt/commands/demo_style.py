@@ -44,6 +44,7 @@ footer { display: none !important; }
 #faces .grid-container { grid-template-columns: repeat(auto-fill, 88px) !important; gap: 8px; }
 #faces .grid-wrap { min-height: 0; padding: 6px; }
 #about { align-self: center; } #about b { font-size: 1.05rem; margin-right: .4rem; }
+#picture img { object-fit: cover; }
 #chosen { align-items: center; }
 #chat .prose { opacity: 1; }
 .knobs .form { background: none; border: none; box-shadow: none; gap: 2px 22px; }
