@@ -56,7 +56,7 @@ footer { display: none !important; }
 @media (max-width: 640px) {
   .gradio-container .fillable { padding: 8px !important; }
   #title p { display: block; margin: 0; }
-  .face-card img { width: 112px; height: 112px; }
+  .face-card img { width: 96px; height: 96px; }
   #nothing { display: none; }
 }
 """
