@@ -183,7 +183,8 @@ class Panel:
 
     def select(self, event: gr.SelectData, request: gr.Request) -> list[Any]:
         visit = self._visit(request)
-        visit.selected = min(int(event.index), len(visit.faces) - 1)
+        visit.selected = max(-1, min(int(event.index), len(visit.faces) - 1))
+        visit.beside = -1 if visit.beside == visit.selected else visit.beside
         return self.show(request)
 
     def put_beside(self, number: int, request: gr.Request) -> list[Any]:

@@ -44,17 +44,19 @@ footer { display: none !important; }
 #faces .grid-container { grid-template-columns: repeat(auto-fill, 88px) !important; gap: 8px; }
 #faces .grid-wrap { min-height: 0; padding: 6px; }
 #about { align-self: center; } #about b { font-size: 1.05rem; margin-right: .4rem; }
+#picture img { object-fit: cover; }
 #chosen { align-items: center; }
 #chat .prose { opacity: 1; }
-.knobs .form { background: none; border: none; box-shadow: none; gap: 2px 22px; }
+.knobs .form { background: none; border: none; box-shadow: none; gap: 6px 22px; }
 .knobs .block label, .knobs .block span { white-space: nowrap; }
 .knobs { gap: 4px 18px !important; }
 .knobs .block { border: none; padding: 2px 4px !important; background: none; box-shadow: none; }
 .knobs .min_value, .knobs .max_value { display: none; }
+@media (min-width: 900px) { #chat { height: min(720px, 76vh) !important; } }
 @media (max-width: 640px) {
   .gradio-container .fillable { padding: 8px !important; }
   #title p { display: block; margin: 0; }
-  .face-card img { width: 112px; height: 112px; }
+  .face-card img { width: 96px; height: 96px; }
   #nothing { display: none; }
 }
 """
