@@ -335,17 +335,9 @@ def test_the_command_serves_and_on_sigterm_lets_what_is_being_said_end(
 ) -> None:
     save_head(small_head_data(), tmp_path / "head.npz")
     save_checkpoint(model, tmp_path / "run", small_head().id)
-    words = [
-        "--checkpoint",
-        tmp_path / "run",
-        "--head",
-        tmp_path / "head.npz",
-        "--port",
-        0,
-        "--device",
-        "cpu",
-    ]
-    command = [sys.executable, "-m", "facegpt", "serve", *map(str, words)]
+    command = [sys.executable, "-m", "facegpt", "serve", "--port", "0", "--device", "cpu"]
+    command += ["--checkpoint", str(tmp_path / "run"), "--head", str(tmp_path / "head.npz")]
+    command += ["--drain-seconds", "600"]  # however busy the machine
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         address = server.stdout.readline().split()[3].rstrip(",")
