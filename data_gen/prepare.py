@@ -60,8 +60,8 @@ Work = Workers[Job, PreparedPhotograph]
 class PrepareSettings:
     """photographs: a folder, a text file with a path per line, a tar, or a folder of a Hugging Face dataset.
     out: folder for all of it.
-    detector: "mediapipe" (`facegpt fetch face_landmarker`), "files" for NAME.npy, .pts or .mat beside each
-    photograph, or a list of landmarks (CelebA's .txt, imglab's .xml).
+    detector: "mediapipe" (`facegpt fetch face_landmarker`), "face-alignment" or "insightface" (installed),
+    "files" for NAME.npy, .pts or .mat beside each photograph, or a list (CelebA's .txt, imglab's .xml).
     recognizer: whose features of each face are stored: "tiny" or a file; null for none.
     faces: of each photograph, the largest or all.
     cuts: what is cut out and stored. filters: what a face must have to be taken.

@@ -26,9 +26,9 @@ Finder = Callable[[Image.Image, str, Path | None], Sequence[FoundFace]]
 
 
 def open_finder(name: str, every: bool = True) -> Finder:
-    """The finder of a name: "mediapipe" (fetched), "face-alignment" or "insightface" (where installed), "files"
-    for NAME.npy, NAME.pts or NAME.mat beside each photograph, or a list of landmarks for all of them (CelebA's
-    .txt, imglab's .xml).
+    """The finder of a name: "mediapipe" (fetched), "face-alignment" or "insightface" (where installed),
+    "files" for NAME.npy, NAME.pts or NAME.mat beside each photograph, or a list of landmarks for all of them
+    (CelebA's .txt, imglab's .xml).
 
     every: all faces are wanted, not just the largest. Raises ConfigError for another name, and
     MissingPartError or LandmarkError when what it stands for cannot be had.

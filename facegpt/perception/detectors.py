@@ -1,4 +1,4 @@
-"""Detectors of faces in photographs: MediaPipe's, and face-alignment's and insightface's for those who have them.
+"""Detectors of faces: MediaPipe's, and for those who have them face-alignment's and insightface's.
 
 A detector is a function: upright RGB picture -> its faces, an empty list when there is none. MediaPipe's is a
 fetched part. The two packages fetch their weights when a detector is opened; those of insightface are for
@@ -25,8 +25,8 @@ from facegpt.perception.face_landmarker import FaceLandmarker
 class FoundFace:
     """A face in pixels of the picture, x right, y down, centres at half integers.
 
-    landmarks (68,2): iBUG order. valid (68,) bool: those that were found, None for all. confidence in [0,1]: the
-    detector's, of the face or its box; 1 for landmarks that somebody gave. blendshapes (52,) in [0,1], in the
+    landmarks (68,2): iBUG order. valid (68,) bool: those that were found, None for all. confidence in [0,1]:
+    the detector's, of the face or its box; 1 for landmarks that somebody gave. blendshapes (52,) in [0,1], in the
     order of `facegpt.perception.face_points.BLENDSHAPES`, None where nothing tells them.
     """
 
