@@ -69,8 +69,9 @@ def build_page(visits: Visits, examples: list[Example], waiting: int) -> gr.Bloc
         asked = box.submit(take, [box], [chat, box], preprocess=False, queue=False, api_name="take")
         clicked = chat.example_select(take_example, None, chat, queue=False, api_name=False)
         for event in (asked, clicked):
-            event.then(reply, None, chat, **QUEUE, api_name="answer" if event is asked else False).then(
-                panel.show, None, panel.parts, queue=False, show_progress="hidden", api_name="face"
+            said = event.then(reply, None, chat, **QUEUE, api_name="answer" if event is asked else False)
+            panel.redraw(
+                said.then(panel.show, None, panel.parts, queue=False, show_progress="hidden", api_name="face")
             )
         gr.on([over.click, chat.clear], start_over, None, [chat, box], **QUEUE, api_name="start_over").then(
             panel.show, None, panel.parts, queue=False, show_progress="hidden", api_name=False
@@ -164,7 +165,9 @@ class Panel:
             **QUEUE, **silent, trigger_mode="always_last", api_name="change",
         )  # fmt: skip
         self.gallery.select(self.select, None, self.parts, queue=False, **silent, api_name=False)
-        self.beside.input(self.put_beside, self.beside, self.views, queue=False, **silent, api_name=False)
+        self.redraw(
+            self.beside.input(self.put_beside, self.beside, self.views, queue=False, **silent, api_name=False)
+        )
         back.click(self.take_back, None, self.parts, **QUEUE, **silent, api_name=False)
 
     def show(self, request: gr.Request) -> list[Any]:
@@ -174,6 +177,17 @@ class Panel:
             return [gr.HTML(visible=True), gr.Column(visible=False), *[gr.skip()] * (len(self.parts) - 2)]
         values = [gr.Slider(value=value) for value in visit.faces[visit.selected].values]
         return [gr.HTML(visible=False), gr.Column(visible=True), *self._views(visit), *values]
+
+    def redraw(self, event: Any) -> None:
+        """After the event, set the 3D views once more: one that appears with its value may stay blank."""
+        both, silent = [self.view, self.other], {"queue": False, "show_progress": "hidden", "api_name": False}
+        event.then(lambda: (None, None), None, both, **silent).then(self.meshes, None, both, **silent)
+
+    def meshes(self, request: gr.Request) -> list[str | None]:
+        """Files of the selected face and of the one beside it."""
+        visit = self._visit(request)
+        chosen = (visit.selected, visit.beside)
+        return [str(visit.faces[k].file(".glb")) if 0 <= k < len(visit.faces) else None for k in chosen]
 
     def change(self, request: gr.Request, *values: float) -> list[Any]:
         """The sliders were moved: the selected face as they say."""
