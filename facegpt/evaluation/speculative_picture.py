@@ -16,7 +16,7 @@ from facegpt.head.parameters import FaceParameters
 from facegpt.visualize import contact_sheet, head_picture
 
 SIZE = 260  # of a head; its face is cut out
-FACE = (0.2, 0.08, 0.8, 0.83)  # left, top, right, bottom, in shares of that
+FACE = (0.2, 0.1, 0.8, 0.95)  # left, top, right, bottom, in shares of that
 
 
 def feelings_sheet(
