@@ -85,4 +85,4 @@ def _pictures(
         to_pil(rendering.image[0]),
         *sides,
     ]
-    return [row], ["photograph, landmarks", "overlay", "rendering", "from the right", "head", "from the left"]
+    return [row], ["photograph, landmarks", "overlay", "rendering", "from its left", "head", "from its right"]
