@@ -47,7 +47,7 @@ $(VENV)/installed: setup.cfg constraints.txt
 develop: $(VENV)/developer  ## install also what the tests and checks need
 
 $(VENV)/developer: $(VENV)/installed
-	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[fast,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[fast,dev,demo]'
 	touch $@
 
 demo: install  ## the main job end to end into outputs/demo (about 12 minutes; FAST=1: a smoke run)
