@@ -246,11 +246,11 @@ def report(result: dict[str, Any]) -> None:
     )
     for name, row in result["matching"].items():
         print(f"| {name} | " + " | ".join(_draws(found) for found in row.values()) + " |")
-    cells = [
+    shares = [
         f"{100 * found['mean']:.1f} ({100 * found['lowest']:.1f} to {100 * found['highest']:.1f})"
         for found in result["no_better_than_chance"].values()
     ]
-    print(f"| other people's faces, {result['settings']['seeds']} sets | " + " | ".join(cells) + " |")
+    print(f"| other people's faces, {result['settings']['seeds']} sets | " + " | ".join(shares) + " |")
 
 
 def _draws(found: dict[str, Any]) -> str:

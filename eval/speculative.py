@@ -258,7 +258,7 @@ def wordings_agree(strengths: np.ndarray, count: int, seed: int) -> dict[str, An
     ]
     faces = [name for name in shown if name is not None]
     expected = sum((faces.count(name) / len(faces)) ** 2 for name in set(faces)) if faces else None
-    return {**summary([np.mean(p) if p else math.nan for p in pairs], seed), "expected": expected}
+    return {**summary([float(np.mean(p)) if p else math.nan for p in pairs], seed), "expected": expected}
 
 
 def report(result: dict[str, Any], out: Path) -> None:

@@ -43,7 +43,7 @@ def build_page(visits: Visits, examples: list[Example], waiting: int) -> gr.Bloc
             payload = payload or {}
             files = payload.get("files") or [None]
             upload = uploaded(visits.folder, files[0])
-            visit.uploads |= {upload} - {None}
+            visit.uploads |= set() if upload is None else {upload}
             hear(visit, str(payload.get("text") or ""), upload)
             return messages(visit), gr.MultimodalTextbox(value=None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from facegpt.head.model import JAW, HeadModel
 from facegpt.head.parameters import FaceParameters
@@ -95,7 +96,7 @@ def moved(face: FaceParameters, sliders: Sequence[Slider], values: Sequence[floa
     What a slider moves keeps its differences (a crooked smile stays crooked), and a slider that stands where
     it started changes nothing. Raises ValueError for a value that is not finite.
     """
-    groups = {}
+    groups: dict[str, Any] = {}
     for slider, value, start in zip(sliders, values, positions(face, sliders), strict=True):
         if not math.isfinite(value):
             raise ValueError(f"{slider.name} is {value}, it must be a number")

@@ -88,7 +88,7 @@ def metric_table(numbers: Mapping[str, Mapping[str, Tensor]], seed: int) -> dict
 
 def paired_table(numbers: Mapping[str, Mapping[str, Tensor]], seed: int) -> list[dict[str, Any]]:
     """One row per metric and pair of methods that both have it; see `DEFINITIONS`."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for first, second in combinations(numbers, 2):
         for metric in (metric for metric in numbers[first] if metric in numbers[second]):
             test = paired_test(numbers[first][metric], numbers[second][metric], seed)

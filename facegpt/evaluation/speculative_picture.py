@@ -30,12 +30,12 @@ def feelings_sheet(
     spoken, described: one for each situation; where the first has none, the cell is empty. Only expression,
     jaw and nod are drawn, on the mean face.
     """
-    first = {feeling: None for feeling in FEELINGS} | {
-        situation.feeling: place for place, situation in reversed(list(enumerate(situations)))
-    }
-    table = [[_picture(head, prototype_face(head, feeling)) for feeling in FEELINGS]]
+    first = {situation.feeling: place for place, situation in reversed(list(enumerate(situations)))}
+    table: list[list[Image.Image | None]] = [
+        [_picture(head, prototype_face(head, feeling)) for feeling in FEELINGS]
+    ]
     for faces in (spoken, described):
-        chosen = [None if first[feeling] is None else faces[first[feeling]] for feeling in FEELINGS]
+        chosen = [faces[first[feeling]] if feeling in first else None for feeling in FEELINGS]
         table.append([None if face is None else _picture(head, face) for face in chosen])
     return contact_sheet(table, list(FEELINGS))
 

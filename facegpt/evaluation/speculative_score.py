@@ -67,7 +67,9 @@ def pair_scores(strengths: np.ndarray, situations: Sequence[Situation]) -> dict[
         scores = {
             "nearest": (nearest[:, None] == right).astype(float),
             "direction": np.where(
-                moving[right], ((cosine.argmax(1)[:, None] == right) & (cosine.max(1) > 0)[:, None]), np.nan
+                moving[right],
+                ((cosine.argmax(1)[:, None] == right) & (cosine.max(1, keepdims=True) > 0)),
+                np.nan,
             ),
             "in_range": _share((values >= low) & (values <= high), ~np.isnan(low)),
             "moved": _share(np.broadcast_to(values >= MOVES, (len(values), *low.shape)), ~np.isnan(low)),

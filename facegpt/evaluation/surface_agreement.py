@@ -65,8 +65,7 @@ def face_surfaces(head: HeadModel, faces: FaceParameters, chunk: int = 32) -> Fa
         vertices = head(frontal[slice(start, start + chunk)]).vertices
         normals = vertex_normals(vertices, head.triangles)
         parts.append((vertices[:, region].cpu().double().numpy(), normals[:, region].cpu().double().numpy()))
-    vertices, normals = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return FaceSurfaces(vertices, normals)
+    return FaceSurfaces(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def surface_errors(

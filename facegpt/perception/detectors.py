@@ -26,8 +26,8 @@ class FoundFace:
     """A face in pixels of the picture, x right, y down, centres at half integers.
 
     landmarks (68,2): iBUG order. valid (68,) bool: those that were found, None for all. confidence in [0,1]:
-    the detector's, of the face or its box; 1 for landmarks that somebody gave. blendshapes (52,) in [0,1], in the
-    order of `facegpt.perception.face_points.BLENDSHAPES`, None where nothing tells them.
+    the detector's, of the face or its box; 1 for landmarks that somebody gave. blendshapes (52,) in [0,1], in
+    the order of `facegpt.perception.face_points.BLENDSHAPES`, None where nothing tells them.
     """
 
     landmarks: Tensor
