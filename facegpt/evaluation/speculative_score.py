@@ -61,16 +61,13 @@ def pair_scores(strengths: np.ndarray, situations: Sequence[Situation]) -> dict[
     moving = table.any(axis=1)
     lengths = np.linalg.norm(table, axis=1)
     cosine = np.where(moving, strengths @ table.T / np.where(moving, lengths, 1.0), -np.inf)
+    pointed = (cosine.argmax(1)[:, None] == right) & (np.maximum.reduce(cosine, 1)[:, None] > 0)
     low, high, still = _targets(situations)
     values = strengths[:, None]  # (A, 1, U)
     with np.errstate(invalid="ignore"):
         scores = {
             "nearest": (nearest[:, None] == right).astype(float),
-            "direction": np.where(
-                moving[right],
-                ((cosine.argmax(1)[:, None] == right) & (cosine.max(1, keepdims=True) > 0)),
-                np.nan,
-            ),
+            "direction": np.where(moving[right], pointed, np.nan),
             "in_range": _share((values >= low) & (values <= high), ~np.isnan(low)),
             "moved": _share(np.broadcast_to(values >= MOVES, (len(values), *low.shape)), ~np.isnan(low)),
             "still": _share(np.broadcast_to(values < STILL, (len(values), *low.shape)), still),
