@@ -58,10 +58,10 @@ def pair_scores(strengths: np.ndarray, situations: Sequence[Situation]) -> dict[
     table = prototypes()
     absent = np.isnan(strengths).any(axis=1, keepdims=True)  # (A, 1)
     nearest = np.linalg.norm(strengths[:, None] - table, axis=2).argmin(axis=1)
-    moving = table.any(axis=1)
+    moving = np.asarray(table.any(axis=1))  # feelings at rest have no direction
     lengths = np.linalg.norm(table, axis=1)
     cosine = np.where(moving, strengths @ table.T / np.where(moving, lengths, 1.0), -np.inf)
-    pointed = (cosine.argmax(1)[:, None] == right) & (np.maximum.reduce(cosine, 1)[:, None] > 0)
+    pointed = (cosine.argmax(1)[:, None] == right) & (cosine > 0).any(axis=1, keepdims=True)
     low, high, still = _targets(situations)
     values = strengths[:, None]  # (A, 1, U)
     with np.errstate(invalid="ignore"):
