@@ -5,7 +5,7 @@ that ask for faces; the face head then learns from them for many more steps, eac
 hundredth of one through the language model. A head that reads no text yet begins to. Faces asked for with a
 photograph are compared with it by the objective of the training; faces that were only described, by their
 parameters, because a description tells neither place nor light. These have no pictures: they are drawn and
-told anew, as many as are wanted.
+told anew, as many as are wanted, and answered by the model itself.
 
     WORK/states-*.safetensors   states, words, mean image tokens, true parameters and kind of faces; reused
     OUT                         the checkpoint with the new face head
@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from facegpt.chat import newest_checkpoint
+from facegpt.chat import answer, newest_checkpoint
 from facegpt.config import MISSING, at_least, load_config, parse_config, run
 from facegpt.data.collate import collate
 from facegpt.data.records import read_records
@@ -41,13 +41,14 @@ from facegpt.model.text_reader import TextReader
 from facegpt.model.tokens import face_positions
 from facegpt.perception.recognizer import load_recognizer
 from facegpt.render.renderer import render
-from facegpt.sample import FaceTargets, Sample
+from facegpt.sample import FACE_TOKEN, FaceTargets, Message, Sample
 from facegpt.standins.rendered_faces import RenderedFaces, mean_tokens
 from facegpt.standins.told_faces import told_faces
 from facegpt.training.settings import TrainSettings
 
 SMALLEST_TARGET = 32  # side in pixels of the targets that conversations carry along; only parameters are read
 AT_ONCE = 200  # conversations of one file
+LONGEST_ANSWER = 24  # tokens of the model's own
 
 
 @dataclass
@@ -140,6 +141,8 @@ def compute(model: FaceGPT, sources: list[Source], path: Path, kind: str, number
         sample = source.sample(index % len(source), 1000 + index // len(source))  # epochs not seen before
         samples += [sample] if sample.faces else []
     samples.sort(key=lambda sample: sum(len(message.text) for message in sample.messages))
+    if kind == "text":
+        samples = in_own_words(model, samples)
     names = ("states", "images", "words", "length", "truth")
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for start in range(0, len(samples), 8):
@@ -159,6 +162,23 @@ def compute(model: FaceGPT, sources: list[Source], path: Path, kind: str, number
     joined["shown"] = torch.full((len(joined["truth"]),), kind == "photograph")
     with atomic_path(path) as temporary:
         save_file(joined, temporary)
+
+
+def in_own_words(model: FaceGPT, samples: list[Sample]) -> list[Sample]:
+    """The same requests for one face each as the model itself answers them, where it answers with a face.
+
+    The feeling that it names is not always the true one: a head that only knew answers with true ones would
+    believe the word and not the description.
+    """
+    spoken = []
+    for start in range(0, len(samples), 16):
+        some = samples[start : start + 16]
+        asked = [replace(sample, messages=sample.messages[:1], faces=[]) for sample in some]
+        for sample, reply in zip(some, answer(model, asked, LONGEST_ANSWER), strict=True):
+            if len(sample.messages) == 2 and len(sample.faces) == 1 == reply.text.count(FACE_TOKEN):
+                sample = replace(sample, messages=[sample.messages[0], Message("assistant", reply.text)])
+            spoken.append(sample)
+    return spoken
 
 
 def with_rendered(faces: dict[str, Tensor], images: Tensor, truth: Tensor) -> dict[str, Tensor]:
