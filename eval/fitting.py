@@ -140,7 +140,10 @@ def fit_record(
 
 
 def differences(fitted: FaceParameters, truth: FaceParameters, head: HeadModel) -> dict[str, float]:
-    """Root mean square differences in the units of the parameters, and how crooked faces and truth are."""
+    """Root mean square differences in the units of the parameters, and how crooked faces and truth are.
+
+    Crookedness is left out for a head whose components have no sides.
+    """
 
     def rms(values: torch.Tensor) -> float:
         return float(values.square().mean().sqrt())
@@ -150,12 +153,12 @@ def differences(fitted: FaceParameters, truth: FaceParameters, head: HeadModel) 
         name: rms(getattr(fitted, name) - getattr(truth, name))
         for name in ("shape", "expression", "albedo", "lighting")
     }
-    return {
-        **{f"{name}_rms": value for name, value in groups.items()},
-        "jaw_opening_rms": rms(fitted.pose[:, 3] - truth.pose[:, 3]),
-        "crooked": rms(fitted.expression @ sides.T),
-        "crooked_truth": rms(truth.expression @ sides.T),
-    }
+    found = {f"{name}_rms": value for name, value in groups.items()}
+    found["jaw_opening_rms"] = rms(fitted.pose[:, 3] - truth.pose[:, 3])
+    if len(sides):
+        found["crooked"] = rms(fitted.expression @ sides.T)
+        found["crooked_truth"] = rms(truth.expression @ sides.T)
+    return found
 
 
 if __name__ == "__main__":

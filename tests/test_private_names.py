@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PRIVATE_NAMES = {
     "torch._C": {"_are_functorch_transforms_active": "head/lbs.py steps aside for torch.func"},
     "torch.cpu": {"_is_amx_tile_supported": "model/backbone.py finds out whether bfloat16 is fast"},
+    "os": {"_exit": "data/in_order.py ends the processes of a parent that was killed"},
     "pickle": {"_Unpickler": "head/files/unpickle.py bounds what a pickle may build"},
     "deepspeed.ops": {"__compatible_ops__": "training/engine.py keeps it from compiling collectives"},
     "triton.runtime.interpreter": {

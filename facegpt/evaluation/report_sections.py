@@ -234,7 +234,8 @@ def closing(results: Sequence[dict[str, Any]]) -> str:
     """What the terms mean, and the commands, seed, head and versions that made the numbers."""
     terms: dict[str, str] = {}
     for values in results:
-        terms |= values["definitions"]
+        for term, meaning in values["definitions"].items():
+            terms |= meaning if isinstance(meaning, dict) else {term: meaning}
     facts: dict[str, str] = {}
     for values in results:
         command = values["command"].split("/")[-1].split(" ")[0]

@@ -26,8 +26,8 @@ def whole_pass(model: FaceGPT, word: str) -> float:
     """The same number from one pass over the whole conversation, without a cache."""
     encoded = encode_conversation([Message("user", TEXT), Message("assistant", word)], model.processor)
     ids = torch.tensor([encoded.input_ids])
-    hidden, _ = model.hidden_states(ids, torch.ones_like(ids), None)
-    logits = model.vlm.get_output_embeddings()(hidden[0]).double().log_softmax(dim=-1)
+    states = model.hidden_states(ids, torch.ones_like(ids), None).states
+    logits = model.vlm.get_output_embeddings()(states[0]).double().log_softmax(dim=-1)
     places = [place for place, own in enumerate(encoded.label_mask) if own]
     return sum(float(logits[place - 1, encoded.input_ids[place]]) for place in places)
 

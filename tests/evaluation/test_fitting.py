@@ -69,7 +69,8 @@ def test_fits_are_compared_with_the_truth_and_a_prior_can_be_left_out(
     exact, mean = reports
     assert exact["faces"] == 2 and exact["not_found"] == 1
     assert exact["expression_rms"] == 0 and exact["landmark_error_px"] < 0.01
-    assert exact["crooked"] == exact["crooked_truth"] and exact["photometric_error"] < 0.02
+    assert "crooked" not in exact, "the small head's components have no sides"
+    assert exact["photometric_error"] < 0.02
     expected = float(truth.expression[:2].square().mean().sqrt())
     assert mean["expression_rms"] == pytest.approx(expected, rel=1e-5) and mean["landmark_error_px"] > 1
     assert plans[0] == FitSettings()

@@ -22,13 +22,15 @@ SOURCE = "data.sources.faces={kind: image_to_face, path: faces}"
 
 def test_every_file_under_configs_is_known_to_this_test():
     known = {"train.yaml": TrainSettings, "data.yaml": SynthesisSettings, "worn.yaml": SynthesisSettings}
+    known["prepare.yaml"] = load_recipe("data_gen/prepare.py").PrepareSettings
     files = [path for path in CONFIGS.rglob("*") if path.is_file()]
     assert len(files) >= 6
     for path in files:
         if path.suffix == ".json":
             assert path.parent.name == "deepspeed"
         else:
-            load_config(known[path.name], path)
+            given = ["photographs=there", "out=here"] if path.name == "prepare.yaml" else []
+            load_config(known[path.name], path, given)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("train.yaml")), ids=lambda path: path.parent.name)
