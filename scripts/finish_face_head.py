@@ -5,7 +5,7 @@ that ask for faces; the face head then learns from them for many more steps, eac
 hundredth of one through the language model. A head that reads no text yet begins to. Faces asked for with a
 photograph are compared with it by the objective of the training; faces that were only described, by their
 parameters, because a description tells neither place nor light. These have no pictures: they are drawn and
-told anew, as many as are wanted, and answered by the model itself.
+told anew, as many as are wanted.
 
     WORK/states-*.safetensors   states, words, mean image tokens, true parameters and kind of faces; reused
     OUT                         the checkpoint with the new face head
@@ -58,7 +58,8 @@ class FinishSettings:
     `pretrain_face_reader.py`, whose pictures are shown as well (none: only those of data). part, parts: this
     process computes the states of part `part` of `parts` and stops there (parts 0: computes what is missing
     and trains). text_layer: of the language model, whose states the head reads as words. texts, photographs:
-    conversations of each kind. steps, lr: of the training. batch, told: faces of a step that were shown and
+    conversations of each kind. own_words: whether the model itself answers the texts, instead of the templates.
+    steps, lr: of the training. batch, told: faces of a step that were shown and
     that were described. held_out: faces for measuring only. seed: of faces and batches.
     """
 
@@ -73,6 +74,7 @@ class FinishSettings:
     text_layer: int = 15
     texts: int = 20000
     photographs: int = 1200
+    own_words: bool = False
     steps: int = 700
     batch: int = 32
     told: int = 128
@@ -101,7 +103,8 @@ def main(argv: list[str]) -> None:
             if kind == "text":
                 told = told_faces(head, len(numbers), 1_000_000 * (settings.seed + 1) + numbers[0])
                 sources = [TextToFace(told, SMALLEST_TARGET, settings.seed)]
-            compute(speaker, sources, path, kind, numbers)
+            own_words = settings.own_words and kind == "text"
+            compute(speaker, sources, path, kind, numbers, own_words)
     if settings.parts:
         return
     model, _ = load_facegpt(checkpoint, head)
@@ -132,7 +135,9 @@ def plan(settings: FinishSettings) -> list[tuple[Path, str, range]]:
 
 
 @torch.no_grad()
-def compute(model: FaceGPT, sources: list[Source], path: Path, kind: str, numbers: range) -> None:
+def compute(
+    model: FaceGPT, sources: list[Source], path: Path, kind: str, numbers: range, own_words: bool
+) -> None:
     """Write the states of some conversations; those without a face are passed over."""
     samples: list[Sample] = []
     for number in numbers:
@@ -141,7 +146,7 @@ def compute(model: FaceGPT, sources: list[Source], path: Path, kind: str, number
         sample = source.sample(index % len(source), 1000 + index // len(source))  # epochs not seen before
         samples += [sample] if sample.faces else []
     samples.sort(key=lambda sample: sum(len(message.text) for message in sample.messages))
-    if kind == "text":
+    if own_words:
         samples = in_own_words(model, samples)
     names = ("states", "images", "words", "length", "truth")
     found: dict[str, list[Tensor]] = {name: [] for name in names}
