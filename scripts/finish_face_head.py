@@ -58,8 +58,8 @@ class FinishSettings:
     `pretrain_face_reader.py`, whose pictures are shown as well (none: only those of data). part, parts: this
     process computes the states of part `part` of `parts` and stops there (parts 0: computes what is missing
     and trains). text_layer: of the language model, whose states the head reads as words. texts, photographs:
-    conversations of each kind. own_words: whether the model itself answers the texts, instead of the templates.
-    steps, lr: of the training. batch, told: faces of a step that were shown and
+    conversations of each kind. own_words: whether the model itself answers the texts, not the
+    templates. steps, lr: of the training. batch, told: faces of a step that were shown and
     that were described. held_out: faces for measuring only. seed: of faces and batches.
     """
 
