@@ -121,7 +121,7 @@ class FaceGPT(HubMethods, nn.Module):
         labels = batch.input_ids[label_rows, label_columns + 1]
 
         num_faces = len(rows)
-        if not num_faces:
+        if not num_faces:  # a row that nobody reads, at the end: whatever the padding, words come before it
             rows, columns = rows.new_zeros(1), columns.new_full((1,), batch.input_ids.shape[1] - 1)
         context = self.image_context(batch.input_ids, hidden.images, rows, columns)  # (F, H)
         words = None if hidden.words is None else hidden.words[rows]  # (F, T, H)
