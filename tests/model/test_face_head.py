@@ -98,3 +98,12 @@ def test_an_image_is_seen_only_by_a_head_that_reads_images() -> None:
     assert torch.allclose(model(states, images), model(states, 100 * images + 5), atol=1e-4), (
         "its size is not"
     )
+
+
+def test_a_head_that_reads_text_wants_words_and_says_another_face_for_other_words() -> None:
+    model, states, told = head(reads_text=True), torch.randn(2, 64), torch.ones(2, 5, dtype=torch.bool)
+    with pytest.raises(ValueError, match="needs the states of the words"):
+        model(states)
+    words = torch.randn(2, 5, 64)
+    assert (model(states, None, words, told) - model(states, None, -words, told)).abs().max() > 1e-3
+    assert torch.equal(head()(states), head()(states, None, words, told)), "the other heads look at no words"
