@@ -108,8 +108,7 @@ def main(argv: Sequence[str]) -> None:
             app,
             log_level="warning",
             server_header=False,
-            limit_concurrency=4 * settings.queue
-            + 16,  # connections; those that wait with their bodies unread too
+            limit_concurrency=16 + 4 * settings.queue,  # connections, also those with their bodies unread
             timeout_graceful_shutdown=settings.drain_seconds,
         )
         host, port = place.getsockname()[:2]

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from facegpt.evaluation.summary import summary
 from facegpt.head.model import HeadModel
 from facegpt.head.parameters import FaceParameters
 from facegpt.metrics.icp import icp
+from facegpt.metrics.procrustes import aligned
 from facegpt.metrics.surface import MILLIMETERS, chamfer, complete_rate
 from facegpt.render.surface import vertex_normals
 
@@ -72,19 +72,19 @@ def surface_errors(
     predicted: np.ndarray, truth: np.ndarray, normals: np.ndarray, free_scale: bool = False
 ) -> dict[str, float]:
     """`METRICS` of one predicted surface (V,3) in metres, against a true one (V,3) with its unit normals."""
-    aligned = icp(predicted, truth, normals, free_scale, ICP_STEPS, tolerance=1e-6).apply(predicted)
+    moved = icp(predicted, truth, normals, free_scale, ICP_STEPS, tolerance=1e-6).apply(predicted)
     return {
-        "chamfer_mm": chamfer(aligned, truth),
-        "complete_rate": complete_rate(aligned, truth, COMPLETE_MM),
+        "chamfer_mm": chamfer(moved, truth),
+        "complete_rate": complete_rate(moved, truth, COMPLETE_MM),
         "vertex_error_mm": vertex_error(predicted, truth),
     }
 
 
 def vertex_error(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Mean distance in mm of corresponding points (V,3) after the best rigid motion between them."""
-    p, t = predicted - predicted.mean(axis=0), truth - truth.mean(axis=0)
-    rotation = Rotation.align_vectors(t, p)[0]
-    return MILLIMETERS * float(np.linalg.norm(rotation.apply(p) - t, axis=1).mean())
+    source, target = torch.from_numpy(predicted)[None], torch.from_numpy(truth)[None]
+    moved = aligned(source, target, torch.ones(len(truth), dtype=torch.bool))
+    return MILLIMETERS * float((moved - target).norm(dim=2).mean())
 
 
 def surface_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from small_facegpt import small_backbone, small_facegpt
 
 from facegpt.model.checkpoint import load_facegpt, save_checkpoint
 from facegpt.model.spec import FaceHeadSettings
+from facegpt.sample import FaceTarget, Message, Sample
 
 RECIPE = load_recipe("scripts/finish_face_head.py")
 
@@ -54,3 +56,23 @@ def test_rendered_pictures_come_under_the_words_of_photographs() -> None:
     assert set(more["states"][6:, 0].tolist()) == {2.0, 3.0} == set(more["first"][6:, 0].tolist())
     assert torch.equal(more["states"][6:], more["length"][6:]), "state and text of one request"
     assert bool((more["images"][6:] == -1).all()) and bool((more["truth"][6:] == 9).all())
+
+
+def test_own_words_take_the_place_of_the_templates_only_where_one_face_was_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    face = FaceTarget(torch.zeros(3, 2, 2), torch.zeros(68, 2), torch.zeros(2, 2))
+    said = {"a": "She looks sad: <FACE>", "b": "No.", "c": "Two: <FACE> <FACE>"}
+    samples = [
+        Sample(name, "text", [Message("user", name), Message("assistant", "<FACE>")], [], [face])
+        for name in said
+    ]
+
+    def answer(model: object, asked: list[Sample], longest: int) -> list[SimpleNamespace]:
+        assert all(len(sample.messages) == 1 and not sample.faces for sample in asked)
+        return [SimpleNamespace(text=said[sample.id]) for sample in asked]
+
+    monkeypatch.setattr(RECIPE, "answer", answer)
+    spoken = RECIPE.in_own_words(None, samples)
+    assert [sample.messages[1].text for sample in spoken] == [said["a"], "<FACE>", "<FACE>"]
+    assert all(sample.faces == [face] and sample.messages[0].text == sample.id for sample in spoken)
